@@ -1,0 +1,42 @@
+"""Temporal contrastive learning for spiking neural networks (Qiu et al., arXiv 2305.13909).
+
+Nothing is imported until it is used: `import tcl_lib` costs no torch.
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "RunConfig": "config",
+    "load_data": "data",
+    "build_network": "backbones",
+    "train": "training",
+    "Run": "runs",
+    "load_run": "runs",
+    "load_runs": "runs",
+}
+_MODULES = {
+    "backbones",
+    "config",
+    "data",
+    "environment",
+    "evaluation",
+    "figures",
+    "losses",
+    "neurons",
+    "runs",
+    "training",
+}
+
+__all__ = sorted(_HOME) + sorted(_MODULES)
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

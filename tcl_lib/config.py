@@ -1,0 +1,266 @@
+"""`RunConfig`: every parameter of a run, checked on creation."""
+
+import ast
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import re
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Where things lie and what they run on: a run is the same run whatever these say.
+PLACEMENT = ("device", "runs_dir", "run_name", "overwrite")
+# What a run's name spells out; everything else that differs from the defaults goes into a hash.
+NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
+
+
+class Bound(NamedTuple):
+    """A condition on a value, and the words for it in an error."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+AtLeast1 = Annotated[int, Bound("a whole number >= 1", lambda n: n >= 1)]
+AtLeast2 = Annotated[int, Bound("a whole number >= 2", lambda n: n >= 2)]
+NotNegative = Annotated[int, Bound("a whole number >= 0", lambda n: n >= 0)]
+Seed = Annotated[int, Bound("a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)]
+Positive = Annotated[float, Bound("a number > 0", lambda x: x > 0)]
+Weight = Annotated[float, Bound("a number >= 0", lambda x: x >= 0)]
+BelowOne = Annotated[float, Bound("a number >= 0 and < 1", lambda x: 0 <= x < 1)]
+Fraction = Annotated[float, Bound("a number > 0 and <= 0.5", lambda x: 0 < x <= 0.5)]
+Name = Annotated[
+    str,
+    Bound(
+        "letters, digits, '.', '_' and '-', starting with a letter or digit",
+        lambda s: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", s) is not None,
+    ),
+]
+Relation = Literal["class", "time", "view"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Every parameter of a run: the names and defaults of the parameters cell of `train.ipynb`.
+
+    Raises ValueError, in one line that names the parameter, the value and what is allowed.
+    """
+
+    # data
+    dataset: Literal["digits", "cifar10", "cifar100", "folder"] = "digits"
+    data_root: str | None = None
+    train_size: AtLeast1 | None = None
+    validation_fraction: Fraction = 0.1
+    augment: bool = True
+    flip: bool | None = None
+    cutout: NotNegative = 0
+    autoaugment: bool = False
+    # network
+    backbone: Literal["convnet", "vggsnn", "resnet19"] = "convnet"
+    stem_width: AtLeast1 = 64
+    time_steps: AtLeast1 = 4
+    neuron: Literal["lif_box", "lif"] = "lif_box"
+    decay: BelowOne = 0.5
+    v_th: Positive = 1.0
+    # loss
+    loss: Literal["ce", "per_step_ce", "tcl", "stcl"] = "stcl"
+    tet_lambda: BelowOne = 0.0
+    contrastive_weight: Weight = 0.5
+    temperature: Positive = 0.1
+    positives: list[Relation] = field(default_factory=lambda: ["class", "time", "view"])
+    ce_term: Literal["mean", "per_step"] = "mean"
+    projection_dim: NotNegative = 128
+    # training
+    epochs: AtLeast1 = 15
+    batch_size: AtLeast2 = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.1
+    momentum: BelowOne = 0.9
+    weight_decay: Weight = 5e-4
+    warmup_epochs: NotNegative = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    seed: Seed = 0
+    # output
+    runs_dir: str | None = None
+    run_name: Name | None = None
+    overwrite: bool = False
+
+    def __post_init__(self):
+        for name, annotation in _annotations().items():
+            checked = _checked(name, getattr(self, name), annotation)
+            object.__setattr__(self, name, checked)
+        if self.dataset == "folder" and self.data_root is None:
+            raise ValueError("data_root=None: dataset 'folder' needs the folder that holds train/ and test/")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
+        if not self.augment and (self.cutout or self.autoaugment):
+            name = "cutout" if self.cutout else "autoaugment"
+            raise ValueError(f"{name}={getattr(self, name)}: has no effect with augment=False")
+        if len(set(self.positives)) < len(self.positives):
+            raise ValueError(f"positives={self.positives}: names a relation twice")
+        if self.contrastive and not self._has_positives():
+            raise ValueError(
+                f"positives={self.positives}: with loss={self.loss!r} and time_steps={self.time_steps}"
+                " no anchor would have a positive; add 'class'"
+            )
+
+    def _has_positives(self) -> bool:
+        return (
+            "class" in self.positives
+            or ("time" in self.positives and self.time_steps > 1)
+            or ("view" in self.positives and self.views > 1)
+        )
+
+    @property
+    def contrastive(self) -> bool:
+        """Whether the loss has a contrastive term."""
+        return self.loss in ("tcl", "stcl")
+
+    @property
+    def views(self) -> int:
+        """Augmented views of every image in a batch: 2 for `stcl`, else 1."""
+        return 2 if self.loss == "stcl" else 1
+
+    @property
+    def data_path(self) -> Path:
+        """`data_root` as an absolute path; a relative one starts at the repository, `data/` by default."""
+        return REPOSITORY / Path(self.data_root or "data").expanduser()
+
+    @property
+    def run_path(self) -> Path:
+        """The run's folder, in `runs_dir` (`runs/` at the repository by default)."""
+        return REPOSITORY / Path(self.runs_dir or "runs").expanduser() / self.name
+
+    @property
+    def name(self) -> str:
+        """`run_name`, or what identifies the run: digits-convnet-stcl-T4-s0 and a hash of further changes."""
+        if self.run_name is not None:
+            return self.run_name
+        name = f"{self.dataset}-{self.backbone}-{self.loss}-T{self.time_steps}-s{self.seed}"
+        defaults = RunConfig(dataset=self.dataset, data_root=self.data_root).identity()
+        if self.dataset == "folder":
+            defaults["data_root"] = None
+        changes = {
+            key: value
+            for key, value in self.identity().items()
+            if key not in NAMED and value != defaults[key]
+        }
+        if not changes:
+            return name
+        digest = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()
+        return f"{name}-{digest[:6]}"
+
+    def identity(self) -> dict:
+        """The parameters that shape the result: two runs with equal identity are the same run."""
+        identity = {k: v for k, v in self.to_dict().items() if k not in PLACEMENT}
+        if self.dataset != "folder":
+            del identity["data_root"]  # a named dataset is the same wherever it lies
+        elif self.data_path.is_relative_to(REPOSITORY):
+            identity["data_root"] = self.data_path.relative_to(REPOSITORY).as_posix()
+        return identity
+
+    def to_dict(self) -> dict:
+        """All parameters, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, parameters: dict) -> "RunConfig":
+        """The config with these parameters; an unknown name is refused with the nearest known one."""
+        for name in parameters:
+            if name not in _annotations():
+                raise ValueError(_unknown(name))
+        return cls(**parameters)
+
+    @classmethod
+    def from_notebook(cls, namespace: dict) -> "RunConfig":
+        """The config in a notebook's `globals()`, after its parameters cell.
+
+        papermill only warns about a name it does not know and goes on with the defaults. The cell it
+        injects starts with the comment "Parameters" and stands in IPython's history `In`.
+        """
+        injected = [code for code in namespace.get("In", []) if code.startswith("# Parameters\n")]
+        assigned = [
+            target.id
+            for code in injected
+            for statement in ast.parse(code).body
+            if isinstance(statement, ast.Assign)
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        ]
+        parameters = {name: namespace.get(name) for name in assigned}
+        for name in _annotations():
+            if name not in namespace:
+                raise ValueError(f"parameter {name} is missing: run the parameters cell first")
+            parameters[name] = namespace[name]
+        return cls.from_dict(parameters)
+
+
+def _annotations() -> dict[str, Any]:
+    """Field name -> annotation, in order."""
+    return get_type_hints(RunConfig, include_extras=True)
+
+
+def _unknown(name: str) -> str:
+    known = list(_annotations())
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return f"unknown parameter {name}, {hint}"
+
+
+def _checked(name: str, value: Any, annotation: Any) -> Any:
+    """The value as the annotation has it (an int where a float belongs becomes one), or ValueError."""
+    allowed = _words(annotation)
+    plain = _fit(value, annotation)
+    if plain is _MISFIT:
+        hint = ""
+        if isinstance(value, str) and "True or False" in allowed:
+            hint = f" (on papermill's command line: -p {name} False)"
+        raise ValueError(f"{name}={value!r}: must be {allowed}{hint}")
+    return plain
+
+
+_MISFIT = object()
+
+
+def _fit(value: Any, annotation: Any) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        fits = (_fit(value, option) for option in arguments)
+        return next((fit for fit in fits if fit is not _MISFIT), _MISFIT)
+    if origin is Annotated:
+        kind, bound = arguments
+        plain = _fit(value, kind)
+        return plain if plain is not _MISFIT and bound.holds(plain) else _MISFIT
+    if origin is Literal:
+        return value if isinstance(value, str) and value in arguments else _MISFIT
+    if origin is list:
+        if not isinstance(value, list):
+            return _MISFIT
+        items = [_fit(item, arguments[0]) for item in value]
+        return _MISFIT if any(item is _MISFIT for item in items) else items
+    if annotation is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return float(value) if number and math.isfinite(value) else _MISFIT
+    # type() and not isinstance(): True is an int to Python, but no number of epochs
+    return value if type(value) is annotation else _MISFIT
+
+
+def _words(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(option) for option in arguments)
+    if origin is Annotated:
+        return arguments[1].words
+    if origin is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in arguments)
+    if origin is list:
+        return f"a list of any of {_words(arguments[0]).removeprefix('one of ')}"
+    return {bool: "True or False", str: "a string", type(None): "None"}[annotation]

@@ -1,0 +1,149 @@
+"""A user's own images: `train/<class>/*` and `test/<class>/*`, decoded once and kept as one file."""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from tcl_lib.config import REPOSITORY
+from tcl_lib.environment import replacing, watched
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# Modes that become RGB without loss of range; 16 and 32 bit images would be clipped.
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+CACHE = REPOSITORY / "data" / "cache"
+
+
+def load_folder(root: Path, cache: Path = CACHE) -> tuple[dict[str, Tensor], list[str]]:
+    """Decode all images as RGB, or read what an earlier call decoded from the same files.
+
+    Args:
+        root: holds train/<class>/* and test/<class>/*, images in png, jpg or webp, all of one size.
+        cache: where the decoded images are kept, tied to the files' names, sizes and times.
+
+    Returns: {train,test}_images uint8 [N, 3, H, W] and {train,test}_labels int64 [N]; the sorted class names.
+    Raises ValueError or FileNotFoundError that names the file or folder at fault.
+    """
+    classes = _classes(root)
+    files = {part: _files(root / part, classes) for part in ("train", "test")}
+    paths = [path for part in files.values() for path, _ in part]
+    fingerprint = _fingerprint(root, paths)
+    cached = cache / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}.pt"
+    images = _read_cache(cached, fingerprint)
+    if images is None:
+        images = _decode(paths)
+        _write_cache(cached, fingerprint, images)
+    count = len(files["train"])
+    labels = {part: torch.tensor([label for _, label in members]) for part, members in files.items()}
+    return {
+        "train_images": images[:count],
+        "train_labels": labels["train"],
+        "test_images": images[count:],
+        "test_labels": labels["test"],
+    }, classes
+
+
+def _classes(root: Path) -> list[str]:
+    """The class names, the same in train/ and test/."""
+    names = {}
+    for part in ("train", "test"):
+        if not (root / part).is_dir():
+            raise FileNotFoundError(
+                f"data_root={str(root)!r}: has no {part}/; it must hold train/<class>/* and test/<class>/*"
+            )
+        names[part] = {path.name for path in (root / part).iterdir() if _counts(path)}
+        for name in sorted(names[part]):
+            if not (root / part / name).is_dir():
+                raise ValueError(f"{root / part / name}: is not a class folder")
+    for part, other in (("train", "test"), ("test", "train")):
+        for name in sorted(names[part] - names[other]):
+            raise ValueError(f"{root / part / name}: class {name!r} is missing in {root / other}")
+    if len(names["train"]) < 2:
+        raise ValueError(f"{root / 'train'}: has {len(names['train'])} class folders, needs 2")
+    return sorted(names["train"])
+
+
+def _files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """Every image below train/ or test/ with its class, in a fixed order."""
+    members = []
+    for label, name in enumerate(classes):
+        paths = sorted(path for path in (folder / name).iterdir() if _counts(path))
+        if not paths:
+            raise ValueError(f"{folder / name}: class folder is empty")
+        for path in paths:
+            if path.suffix.lower() not in SUFFIXES:
+                raise ValueError(f"{path}: is not a {', '.join(SUFFIXES)} file")
+        members += [(path, label) for path in paths]
+    return members
+
+
+def _counts(path: Path) -> bool:
+    """Leaves out what file managers write of their own accord."""
+    return not path.name.startswith(".") and path.name not in ("Thumbs.db", "desktop.ini")
+
+
+def _decode(paths: list[Path]) -> Tensor:
+    """Decode on all cores: uint8 [N, 3, H, W]."""
+    first = _pixels(paths[0])
+    images = np.empty((len(paths), *first.shape), np.uint8)  # [N, H, W, 3]
+    bar = tqdm(total=len(paths), desc="decoding once", unit="image", disable=not watched())
+    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for index, pixels in enumerate(pool.map(_pixels, paths)):
+                if pixels.shape != first.shape:
+                    raise ValueError(
+                        f"{paths[index]}: is {pixels.shape[1]}x{pixels.shape[0]} pixels, but {paths[0]} is"
+                        f" {first.shape[1]}x{first.shape[0]}; all images must have one size"
+                    )
+                images[index] = pixels
+                bar.update()
+        except ValueError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """One image, uint8 [H, W, 3]."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in MODES:
+                raise ValueError(f"pixels of mode {image.mode}, needs 8 bits a channel")
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def _fingerprint(root: Path, paths: list[Path]) -> str:
+    digest = hashlib.sha256(b"decoded as RGB, 1")
+    for path in paths:
+        status = path.stat()
+        line = f"{path.relative_to(root)}\t{status.st_size}\t{status.st_mtime_ns}\n"
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path, fingerprint: str) -> Tensor | None:
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, weights_only=True)
+        return content["images"] if content["fingerprint"] == fingerprint else None
+    except Exception as error:  # whatever is wrong with it, the images themselves are at hand
+        print(f"{path}: damaged ({type(error).__name__}), decoding the images anew")
+        return None
+
+
+def _write_cache(path: Path, fingerprint: str, images: Tensor) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, "wb") as file:
+            torch.save({"fingerprint": fingerprint, "images": images}, file)
+    except OSError as error:
+        print(f"{path}: decoded images could not be kept ({error}); the next run decodes them again")

@@ -1,0 +1,69 @@
+"""What a run stands on: the machine, the versions, the files it writes. Imports no torch."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import IO
+
+from tcl_lib.config import REPOSITORY
+
+PACKAGES = ("torch", "torchvision", "norse", "lightning-fabric", "numpy", "scikit-learn", "papermill")
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers depend on."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def git_commit() -> str | None:
+    """The repository's commit, "+changes" behind it where tracked files differ; None where there is none."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(REPOSITORY), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def watched() -> bool:
+    """Whether somebody sees a progress bar move: a terminal, or a notebook open in Jupyter."""
+    return sys.stdout.isatty() or "JPY_SESSION_NAME" in os.environ
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
+    """A file to write that takes the place of `path` when it is complete, and never before."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, mode) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def check_torch() -> None:
+    """Raise ImportError, in one line with the remedy, unless torch and torchvision are a pair."""
+    try:
+        import torchvision  # noqa: F401  (it registers its operators with torch, or fails)
+    except (ImportError, OSError, RuntimeError) as error:
+        installed = {name: metadata.version(name) for name in ("torch", "torchvision")}
+        raise ImportError(
+            f"torch {installed['torch']} and torchvision {installed['torchvision']} do not work together"
+            f" ({str(error).splitlines()[0]}); install the pair of constraints.txt: make setup"
+        ) from error
+
+
+if __name__ == "__main__":
+    try:
+        check_torch()
+    except ImportError as error:
+        sys.exit(f"error: {error}")

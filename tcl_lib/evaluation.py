@@ -1,0 +1,79 @@
+"""What a network does on data: logits, accuracy by time step, firing rates.
+
+Shapes: T time steps, N samples, K classes.
+"""
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from tcl_lib.data import ImageData, Split, normalise
+from tcl_lib.neurons import Spiking
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module, split: Split, data: ImageData, batch_size: int, device: torch.device | str
+) -> Tensor:
+    """Logits of every image, not augmented, in evaluation mode: float [T, N, K] on the CPU."""
+    training = network.training
+    network.eval()
+    logits = [
+        network(normalise(images.to(device), data)).logits.float().cpu()
+        for images in split.images.split(batch_size)
+    ]
+    network.train(training)
+    return torch.cat(logits, dim=1)
+
+
+def accuracy_by_step(logits: Tensor, labels: Tensor) -> pd.DataFrame:
+    """Accuracy when inference stops after t steps, in percent: [T, N, K], [N] -> a row a step.
+
+    Columns: time_step (from 1); cumulative, of the mean of the first t steps' logits; instantaneous, of step
+    t's logits alone.
+    """
+
+    def percent(scores: Tensor) -> list[float]:
+        right = (scores.argmax(-1) == labels).sum(1)  # [T]
+        return (100 * right.double() / len(labels)).tolist()
+
+    return pd.DataFrame(
+        {
+            "time_step": range(1, len(logits) + 1),
+            "cumulative": percent(logits.double().cumsum(0)),
+            "instantaneous": percent(logits),
+        }
+    )
+
+
+class FiringRates:
+    """The firing rate of every spiking layer while this is open, in spikes a neuron and time step.
+
+    Layers come in order of depth. Use it as a context manager, or remove its hooks with `close`.
+    """
+
+    def __init__(self, network: nn.Module):
+        layers = [module for module in network.modules() if isinstance(module, Spiking)]
+        self._means: list[list[Tensor]] = [[] for _ in layers]
+        self._hooks = [
+            layer.register_forward_hook(
+                lambda module, inputs, spikes, means=means: means.append(
+                    spikes.detach().mean(dtype=torch.float32)
+                )
+            )
+            for layer, means in zip(layers, self._means, strict=True)
+        ]
+
+    def mean(self) -> list[float]:
+        """The mean rate of each layer over the forwards so far."""
+        return [float(torch.stack(means).mean()) for means in self._means]
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def __enter__(self) -> "FiringRates":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()

@@ -1,0 +1,155 @@
+"""The four losses of the study.
+
+Shapes: T time steps, V views, B samples, K classes, P projection, N = T*V*B anchors. An anchor is one
+sample in one view at one time step. Who is a positive of whom (`positive_mask`) is kept apart from what is
+computed with it (`supervised_contrastive_loss`): the ablation is a mask.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tcl_lib.backbones import NetworkOutput
+from tcl_lib.config import RunConfig
+
+RELATIONS = ("class", "time", "view")
+
+
+def ce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the time-mean of the logits: [T, B, K], [B] -> scalar."""
+    return F.cross_entropy(logits.mean(0), labels)
+
+
+def per_step_ce(logits: Tensor, labels: Tensor, tet_lambda: float = 0.0) -> Tensor:
+    """Cross-entropy at every time step, averaged over the steps: [T, B, K], [B] -> scalar.
+
+        (1 - tet_lambda) * mean_t CE(logits[t], labels) + tet_lambda * mean((logits - 1)^2)
+
+    TET (Deng et al. 2022, arXiv 2202.11946), eq. 9 to 11; 1 is the firing threshold there.
+    """
+    steps = len(logits)
+    loss = F.cross_entropy(logits.flatten(0, 1), labels.repeat(steps))
+    if tet_lambda == 0:
+        return loss
+    return (1 - tet_lambda) * loss + tet_lambda * (logits - 1.0).square().mean()
+
+
+def temporal_contrastive_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    temperature: float = 0.1,
+    positives: Sequence[str] = RELATIONS,
+) -> Tensor:
+    """Supervised contrastive loss over samples, views and time steps, a scalar.
+
+    TCL (V = 1) and STCL (V = 2) of Qiu et al., arXiv 2305.13909, in the "outside" form of Khosla et al.
+    2020, arXiv 2004.11362, eq. 2, without a further factor of the temperature.
+
+    Args:
+        embeddings: [T, V, B, P], normalised here.
+        labels: [B] classes.
+        temperature: > 0.
+        positives: which relations make two anchors of a class positives; see `positive_mask`.
+
+    Raises ValueError for other shapes, a temperature <= 0 or an unknown relation.
+    """
+    if embeddings.dim() != 4 or labels.shape != embeddings.shape[2:3]:
+        raise ValueError(
+            f"embeddings {list(embeddings.shape)}, labels {list(labels.shape)}: must be [T, V, B, P] and [B]"
+        )
+    steps, views = embeddings.shape[:2]
+    mask = positive_mask(labels, steps, views, positives)
+    return supervised_contrastive_loss(embeddings.flatten(0, 2), mask, temperature)
+
+
+def positive_mask(
+    labels: Tensor, time_steps: int, views: int, positives: Sequence[str] = RELATIONS
+) -> Tensor:
+    """Which anchors are positives of which: [B] labels -> bool [N, N], anchors in the order [T, V, B].
+
+    Two anchors of the same class differ in some of sample, time step and view. They are positives if each
+    thing in which they differ is allowed: another sample by "class", another step by "time", another view
+    by "view". Raises ValueError for an unknown relation.
+    """
+    for relation in positives:
+        if relation not in RELATIONS:
+            raise ValueError(f"positives={list(positives)}: must be any of {list(RELATIONS)}")
+    samples = torch.arange(len(labels), device=labels.device)
+    shape = (time_steps, views, len(labels))
+    time, view, sample = (
+        index.flatten()
+        for index in torch.meshgrid(
+            torch.arange(time_steps, device=labels.device),
+            torch.arange(views, device=labels.device),
+            samples,
+            indexing="ij",
+        )
+    )
+    label = labels.expand(shape).flatten()
+    mask = _same(label) & ~torch.eye(len(label), dtype=torch.bool, device=labels.device)
+    for relation, index in (("class", sample), ("time", time), ("view", view)):
+        if relation not in positives:
+            mask &= _same(index)
+    return mask
+
+
+def _same(values: Tensor) -> Tensor:
+    return values[:, None] == values[None, :]
+
+
+def supervised_contrastive_loss(embeddings: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """Contrast every anchor's positives with all other anchors: [N, P], bool [N, N] -> scalar.
+
+        mean_a  -1/|P(a)| * sum_{p in P(a)} [ z_a.z_p / tau - log sum_{k != a} exp(z_a.z_k / tau) ]
+
+    over the anchors that have a positive; exactly 0 where none has. Computed in float32 (float64 stays
+    float64) whatever autocast says: bfloat16 cannot tell a cosine of 0.99 from 0.995.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature}: must be a number > 0")
+    with torch.autocast(embeddings.device.type, enabled=False):
+        z = _normalise(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
+        similarity = z @ z.T / temperature  # [N, N]
+        # the diagonal goes before the maximum is taken: at a low temperature it would swamp the rest
+        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        log_share = similarity.masked_fill(itself, -torch.inf).log_softmax(dim=1)
+        count = mask.sum(1)
+        loss = -log_share.masked_fill(~mask, 0.0).sum(1) / count.clamp(min=1)  # [N]
+        return loss.sum() / (count > 0).sum().clamp(min=1)
+
+
+def _normalise(embeddings: Tensor, eps: float = 1e-6) -> Tensor:
+    """Unit length along the last axis; an embedding of length 0 (a silent step) stays 0, without gradient."""
+    length = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
+    return torch.where(length > eps, embeddings / length.clamp(min=eps), 0.0)
+
+
+# What a run minimises: name -> function of the network's output for [V*B] images (view by view), the
+# labels [B] and the config, giving the terms that are added up.
+Terms = dict[str, Tensor]
+
+
+def _cross_entropy(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
+    return {"cross_entropy": ce(output.logits, labels)}
+
+
+def _per_step_cross_entropy(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
+    return {"cross_entropy": per_step_ce(output.logits, labels, config.tet_lambda)}
+
+
+def _contrastive(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
+    term = {"mean": _cross_entropy, "per_step": _per_step_cross_entropy}[config.ce_term]
+    terms = term(output, labels.repeat(config.views), config)
+    embeddings = output.embeddings.unflatten(1, (config.views, len(labels)))  # [T, V, B, P]
+    contrastive = temporal_contrastive_loss(embeddings, labels, config.temperature, config.positives)
+    return terms | {"contrastive": config.contrastive_weight * contrastive}
+
+
+LOSSES: dict[str, Callable[[NetworkOutput, Tensor, RunConfig], Terms]] = {
+    "ce": _cross_entropy,
+    "per_step_ce": _per_step_cross_entropy,
+    "tcl": _contrastive,
+    "stcl": _contrastive,  # the same, on two views of every image
+}

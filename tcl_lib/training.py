@@ -1,0 +1,229 @@
+"""`train(config)`: the only way to train."""
+
+import math
+import platform
+import time
+from collections import defaultdict
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from tcl_lib import runs
+from tcl_lib.backbones import SpikingNetwork, build_network
+from tcl_lib.config import RunConfig
+from tcl_lib.data import ImageData, load_data, training_batches
+from tcl_lib.data.batches import steps_per_epoch
+from tcl_lib.environment import check_torch, git_commit, versions, watched
+from tcl_lib.evaluation import FiringRates, accuracy_by_step, predict
+from tcl_lib.losses import LOSSES, ce
+
+
+def train(config: RunConfig) -> runs.Run:
+    """Train the run that the config describes, evaluate it once on the test set, and give it back.
+
+    A finished run is given back without training; one that was cut off goes on after its last full epoch, to
+    the same numbers. Raises ValueError for parameters that do not fit the data or the machine, RuntimeError
+    for a network that falls silent, FloatingPointError for a loss that is not finite.
+    """
+    check_torch()
+    fabric = _fabric(config)
+    finished = runs.open_run(config)
+    if finished is not None:
+        print(f"{finished.path} is finished: nothing to train (overwrite=True trains anew)")
+        return finished
+
+    data = load_data(config)
+    fabric.seed_everything(config.seed, verbose=False)
+    network = build_network(config, data.image_shape, len(data.classes))
+    network.to(memory_format=torch.channels_last)
+    model, optimizer = fabric.setup(network, build_optimizer(network, config))
+    rows = _continue(config, network, optimizer)
+    if not rows:
+        runs.write_json(config.run_path / runs.CONFIG, _description(config, data, network, fabric))
+
+    steps = steps_per_epoch(data, config)
+    bar = tqdm(
+        total=config.epochs * steps,
+        initial=len(rows) * steps,
+        mininterval=0.5,
+        leave=False,
+        disable=not watched(),
+    )
+    with bar:
+        for epoch in range(len(rows) + 1, config.epochs + 1):
+            started = time.perf_counter()
+            row = {"epoch": epoch} | _train_epoch(fabric, model, optimizer, data, config, epoch, bar)
+            row |= _validate(fabric, model, data, config)
+            rows.append(row | {"seconds": time.perf_counter() - started})
+            _save(config, network, optimizer, rows)
+            tqdm.write(_line(rows[-1], config))
+
+    logits = predict(model, data.test, data, config.batch_size, fabric.device)
+    _finish(config, accuracy_by_step(logits, data.test.labels), rows)
+    return runs.load_run(config.run_path)
+
+
+def build_optimizer(network: nn.Module, config: RunConfig) -> Optimizer:
+    """SGD with Nesterov momentum, or AdamW; no weight decay on norms and biases."""
+    groups = [
+        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr)
+    nesterov = config.momentum > 0
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
+
+
+def learning_rate(step: int, steps_per_epoch: int, config: RunConfig) -> float:
+    """The rate of a step (from 0): up linearly over the warm-up epochs, then down to 0 as a cosine."""
+    warmup, total = (epochs * steps_per_epoch for epochs in (config.warmup_epochs, config.epochs))
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def _train_epoch(
+    fabric: Fabric,
+    model: nn.Module,
+    optimizer: Optimizer,
+    data: ImageData,
+    config: RunConfig,
+    epoch: int,
+    bar: tqdm,
+) -> dict[str, float]:
+    """One pass over the training part; the means of its losses, accuracy and firing rates."""
+    model.train()
+    steps = steps_per_epoch(data, config)
+    sums: dict[str, float] = defaultdict(float)
+    value = math.nan
+    with FiringRates(model) as firing:
+        batches = training_batches(data, config, epoch, fabric.device)
+        for step, (images, labels) in enumerate(batches, start=1):
+            rate = learning_rate((epoch - 1) * steps + step - 1, steps, config)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            output = model(images)
+            terms = LOSSES[config.loss](output, labels, config)
+            loss = sum(terms.values())
+            last, value = value, loss.item()
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss is {value} in epoch {epoch}, step {step} of {steps}; the last finite value"
+                    f" was {last:.4g}. Try a lower lr ({config.lr})"
+                )
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            optimizer.step()
+
+            sums["loss"] += value
+            for name, term in terms.items():
+                sums[name] += term.item()
+            right = output.logits.detach().mean(0).argmax(-1) == labels.repeat(config.views)
+            sums["train_accuracy"] += 100 * right.float().mean().item()
+            if epoch == step == 1:
+                _report_firing(firing.mean(), config)
+            bar.update()
+        rates = firing.mean()
+    if rates[-1] == 0:
+        raise RuntimeError(
+            f"the network is dead: layer {len(rates)} of {len(rates)} fired no spike in epoch {epoch}"
+            f" (v_th={config.v_th}, decay={config.decay}, lr={config.lr})"
+        )
+    means = {name: total / steps for name, total in sums.items()}
+    return means | {"lr": rate} | {f"firing_rate_{n}": r for n, r in enumerate(rates, start=1)}
+
+
+def _validate(fabric: Fabric, model: nn.Module, data: ImageData, config: RunConfig) -> dict[str, float]:
+    labels = data.validation.labels
+    logits = predict(model, data.validation, data, config.batch_size, fabric.device)
+    accuracy = accuracy_by_step(logits, labels)["cumulative"]
+    return {
+        "validation_cross_entropy": ce(logits, labels).item(),
+        "validation_accuracy": accuracy.iloc[-1],
+        "validation_accuracy_t1": accuracy.iloc[0],
+    }
+
+
+def _report_firing(rates: list[float], config: RunConfig) -> None:
+    """Say how alive the network is before time is spent on it."""
+    listed = ", ".join(f"{rate:.3f}" for rate in rates)
+    tqdm.write(f"firing rates in the first step, layer 1 to {len(rates)}: {listed}")
+    silent = [layer for layer, rate in enumerate(rates, start=1) if rate == 0]
+    if silent:
+        tqdm.write(
+            f"warning: layers {silent} fired no spike in the first step and may never do;"
+            f" a lower v_th ({config.v_th}) or a higher decay ({config.decay}) helps"
+        )
+
+
+def _line(row: dict[str, float], config: RunConfig) -> str:
+    rates = [rate for name, rate in row.items() if name.startswith("firing_rate_")]
+    return (
+        f"epoch {row['epoch']:3d}/{config.epochs}  loss {row['loss']:6.3f}"
+        f"  train {row['train_accuracy']:5.1f} %  validation {row['validation_accuracy']:5.1f} %"
+        f" (t=1: {row['validation_accuracy_t1']:5.1f} %)  firing rate {sum(rates) / len(rates):.3f}"
+        f"  {row['seconds']:.1f} s"
+    )
+
+
+def _fabric(config: RunConfig) -> Fabric:
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(config.device, True):
+        raise ValueError(
+            f"device={config.device!r}: torch {torch.__version__} finds none on this machine;"
+            " use 'auto' or 'cpu'"
+        )
+    return Fabric(accelerator=config.device, devices=1, precision=config.precision)
+
+
+def _description(config: RunConfig, data: ImageData, network: SpikingNetwork, fabric: Fabric) -> dict:
+    """What config.json holds."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        "parameters": config.to_dict(),
+        "data": {
+            "image_shape": list(data.image_shape),
+            "classes": data.classes,
+            "images": {name: len(part.labels) for name, part in parts.items()},
+        },
+        "network_parameters": sum(p.numel() for p in network.parameters()),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "device": str(fabric.device),
+        "machine": platform.platform(),
+    }
+
+
+def _continue(config: RunConfig, network: nn.Module, optimizer: Optimizer) -> list[dict]:
+    """Go back to the last full epoch of a run that was cut off; the metrics so far."""
+    if not (config.run_path / runs.CHECKPOINT).exists():
+        return []
+    state = runs.load_checkpoint(config.run_path)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    print(f"continuing {config.run_path} after epoch {len(state['rows'])}")
+    return state["rows"]
+
+
+def _save(config: RunConfig, network: nn.Module, optimizer: Optimizer, rows: list[dict[str, float]]) -> None:
+    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "rows": rows}
+    runs.save_checkpoint(config.run_path, state)
+    runs.write_csv(config.run_path / runs.METRICS, pd.DataFrame(rows))
+
+
+def _finish(config: RunConfig, accuracy: pd.DataFrame, rows: list[dict[str, float]]) -> None:
+    runs.write_csv(config.run_path / runs.ACCURACY, accuracy)
+    best = max(rows, key=lambda row: row["validation_accuracy"])
+    result = {
+        "test_accuracy": accuracy["cumulative"].iloc[-1],
+        "validation_accuracy": rows[-1]["validation_accuracy"],
+        "best_epoch": best["epoch"],
+        "best_validation_accuracy": best["validation_accuracy"],
+        "seconds": sum(row["seconds"] for row in rows),
+    }
+    runs.write_json(config.run_path / runs.RESULT, result)
