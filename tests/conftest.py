@@ -1,0 +1,46 @@
+"""What tests share: a run small enough for seconds, and folders of images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tcl_lib import RunConfig
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A function giving the config of a run of about a second on real digits, in a temporary folder."""
+
+    def config(**changes) -> RunConfig:
+        small = {
+            "train_size": 96,
+            "time_steps": 2,
+            "epochs": 2,
+            "batch_size": 32,
+            "projection_dim": 16,
+            "runs_dir": str(tmp_path / "runs"),
+            "device": "cpu",
+        }
+        return RunConfig(**(small | changes))
+
+    return config
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """A folder of images: two classes, `train` and `test`, one file of each kind that can be read."""
+    root = tmp_path / "images"
+    random = np.random.default_rng(0)
+    for part, names in (("train", "abcdef"), ("test", "xyz")):
+        for label in ("cat", "dog"):
+            for name, suffix in zip(names, 2 * (".png", ".jpg", ".webp"), strict=False):
+                pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                save_image(root / part / label / f"{name}{suffix}", pixels)
+    return root
+
+
+def save_image(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)

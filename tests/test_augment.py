@@ -1,0 +1,88 @@
+"""Augmentation against plain loops over samples."""
+
+import numpy as np
+import pytest
+import torch
+
+from tcl_lib.data.augment import augment, crop_and_flip, erase_square
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(batch=16, channels=3, height=12, width=10) -> torch.Tensor:
+    shape = (batch, channels, height, width)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=seeded(9))
+
+
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("padding", [0, 1, 4])
+def test_crop_and_flip_sample_by_sample(padding, flip):
+    batch = images()
+    result = crop_and_flip(batch, padding, flip, seeded())
+    generator = seeded()
+    down = torch.randint(-padding, padding + 1, (16, 1), generator=generator).flatten().tolist()
+    right = torch.randint(-padding, padding + 1, (16, 1), generator=generator).flatten().tolist()
+    heads = (torch.rand(16, 1, generator=generator) < 0.5).flatten().tolist() if flip else [False] * 16
+    for image, view, dy, dx, head in zip(batch.numpy(), result.numpy(), down, right, heads, strict=True):
+        around = ((0, 0), (padding, padding), (padding, padding))
+        padded = np.pad(image, around, mode="reflect")
+        expected = padded[:, padding + dy : padding + dy + 12, padding + dx : padding + dx + 10]
+        assert (view == (expected[:, :, ::-1] if head else expected)).all()
+    if flip:
+        assert 0 < sum(heads) < 16
+
+
+def test_shifts_cover_their_range_evenly():
+    # a column of row numbers: the first pixel tells the shift
+    batch = torch.arange(20, dtype=torch.uint8).view(1, 1, 20, 1).expand(9000, 1, 20, 20)
+    shifted = crop_and_flip(batch, 4, False, seeded())[:, 0, 10, 0].long() - 10
+    counts = torch.bincount(shifted + 4, minlength=9)
+    assert len(counts) == 9
+    assert (counts - 1000).abs().max() < 150  # five standard deviations
+
+
+@pytest.mark.parametrize("side", [1, 3, 4, 30])
+def test_erase_square_sample_by_sample(side):
+    batch = images()
+    result = erase_square(batch, side, seeded())
+    generator = seeded()
+    tops, lefts = (torch.randint(0, n, (16, 1), generator=generator).flatten() for n in (12, 10))
+    for image, view, centre_y, centre_x in zip(batch, result, tops.tolist(), lefts.tolist(), strict=True):
+        expected = image.clone()
+        top, left = centre_y - side // 2, centre_x - side // 2
+        expected[:, max(top, 0) : top + side, max(left, 0) : left + side] = 128
+        assert torch.equal(view, expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"cutout": 3}, {"autoaugment": True}])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_seed_is_a_view_and_the_input_stays(channels, options):
+    batch = images(channels=channels, height=16, width=16)
+    before, settings = batch.clone(), {"flip": True, "cutout": 0, "autoaugment": False} | options
+    torch.manual_seed(1)
+    one = augment(batch, seeded(), **settings)
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    assert torch.equal(augment(batch, seeded(), **settings), one)
+    assert not torch.equal(augment(batch, seeded(1), **settings), one)
+    assert torch.equal(batch, before)
+    assert one.dtype == torch.uint8
+    assert one.shape == batch.shape
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)  # torch's global generator is left where it was
+
+
+def test_every_sample_is_drawn_for_itself():
+    batch = images(batch=1, height=32, width=32).expand(64, -1, -1, -1)
+    for options in ({}, {"cutout": 8}, {"autoaugment": True}):
+        settings = {"flip": False, "cutout": 0, "autoaugment": False} | options
+        views = augment(batch, seeded(), **settings)
+        assert len(views.flatten(1).unique(dim=0)) > 30
+
+
+def test_the_shift_is_an_eighth_of_the_side():
+    ramp = torch.arange(32, dtype=torch.uint8).view(1, 1, 1, 32).expand(500, 1, 32, 32)
+    views = augment(ramp, seeded(), flip=False, cutout=0, autoaugment=False)
+    assert sorted((views[:, 0, 0, 16].long() - 16).unique().tolist()) == list(range(-4, 5))

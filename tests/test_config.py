@@ -1,0 +1,234 @@
+"""RunConfig: what is refused, how runs are named, and that it mirrors the notebook's parameters."""
+
+import ast
+import dataclasses
+import json
+import subprocess
+import sys
+import typing
+
+import pytest
+from papermill import inspect_notebook
+
+from tcl_lib import RunConfig
+from tcl_lib.backbones import BACKBONES
+from tcl_lib.config import REPOSITORY
+from tcl_lib.data.images import SOURCES
+from tcl_lib.losses import LOSSES, RELATIONS
+from tcl_lib.neurons import NEURONS
+
+NOTEBOOK = REPOSITORY / "notebooks" / "train.ipynb"
+
+
+def test_fields_and_defaults_are_the_parameters_cell():
+    inspected = inspect_notebook(str(NOTEBOOK))
+    cell = {name: ast.literal_eval(entry["default"]) for name, entry in inspected.items()}
+    assert list(cell) == [field.name for field in dataclasses.fields(RunConfig)]
+    assert cell == RunConfig().to_dict()
+    # 1 == 1.0 and True == 1 in Python: the types must agree too
+    assert [type(value) for value in cell.values()] == [type(v) for v in RunConfig().to_dict().values()]
+
+
+@pytest.mark.parametrize(
+    ("field", "known"),
+    [
+        ("dataset", SOURCES),
+        ("backbone", BACKBONES),
+        ("neuron", NEURONS),
+        ("loss", LOSSES),
+    ],
+)
+def test_choices_are_what_the_modules_offer(field, known):
+    assert typing.get_args(typing.get_type_hints(RunConfig)[field]) == tuple(known)
+
+
+def test_relations_are_what_the_losses_know():
+    (relation,) = typing.get_args(typing.get_type_hints(RunConfig)["positives"])
+    assert typing.get_args(relation) == RELATIONS
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("dataset", "mnist", "'digits', 'cifar10', 'cifar100', 'folder'"),
+        ("dataset", None, "'digits'"),
+        ("backbone", "resnet18", "'resnet19'"),
+        ("loss", "supcon", "'ce', 'per_step_ce', 'tcl', 'stcl'"),
+        ("neuron", "izhikevich", "'lif_box', 'lif'"),
+        ("precision", "fp8", "'32-true', 'bf16-mixed'"),
+        ("optimizer", "adam", "'sgd', 'adamw'"),
+        ("device", "tpu", "'auto', 'cpu'"),
+        ("ce_term", "last", "'mean', 'per_step'"),
+        ("time_steps", 0, ">= 1"),
+        ("time_steps", 4.0, ">= 1"),
+        ("time_steps", "4", ">= 1"),
+        ("time_steps", True, ">= 1"),
+        ("temperature", 0, "> 0"),
+        ("temperature", -0.1, "> 0"),
+        ("temperature", float("nan"), "> 0"),
+        ("temperature", float("inf"), "> 0"),
+        ("temperature", "0.1", "> 0"),
+        ("batch_size", 1, ">= 2"),
+        ("lr", "1e-3", "> 0"),
+        ("lr", True, "> 0"),
+        ("decay", 1.0, "< 1"),
+        ("tet_lambda", 1, "< 1"),
+        ("v_th", 0, "> 0"),
+        ("augment", "false", "True or False (on papermill's command line: -p augment False)"),
+        ("augment", 1, "True or False"),
+        ("flip", "no", "True or False or None"),
+        ("overwrite", "True", "True or False"),
+        ("seed", -1, "from 0"),
+        ("seed", 2**32, "from 0 to 4294967295"),
+        ("epochs", 0, ">= 1"),
+        ("train_size", 0, ">= 1 or None"),
+        ("validation_fraction", 0, "> 0 and <= 0.5"),
+        ("positives", "class", "a list of any of 'class', 'time', 'view'"),
+        ("positives", ["class", "step"], "'time'"),
+        ("positives", ("class",), "a list"),
+        ("run_name", "../elsewhere", "letters, digits"),
+        ("run_name", "", "letters, digits"),
+        ("run_name", "..", "starting with a letter or digit"),
+        ("data_root", 3, "a string or None"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(name, value, allowed):
+    with pytest.raises(ValueError, match="must be") as caught:
+        RunConfig(**{name: value})
+    message = str(caught.value)
+    assert message.startswith(f"{name}={value!r}: ")
+    assert allowed in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"dataset": "folder"}, "data_root=None"),
+        ({"warmup_epochs": 3, "epochs": 2}, "warmup_epochs=3"),
+        ({"augment": False, "cutout": 4}, "cutout=4"),
+        ({"augment": False, "autoaugment": True}, "autoaugment=True"),
+        ({"positives": ["class", "class"]}, "twice"),
+        ({"loss": "tcl", "positives": []}, "no anchor would have a positive"),
+        ({"loss": "tcl", "positives": ["view"]}, "no anchor would have a positive"),
+        ({"loss": "tcl", "positives": ["time"], "time_steps": 1}, "no anchor would have a positive"),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_refused(parameters, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        RunConfig(**parameters)
+    assert "\n" not in str(caught.value)
+
+
+def test_positives_that_a_loss_does_not_use_are_not_its_concern():
+    assert RunConfig(loss="ce", positives=[]).positives == []
+    assert RunConfig(loss="stcl", positives=["view"], time_steps=1).views == 2
+
+
+def test_whole_numbers_are_taken_where_a_float_belongs():
+    lr = RunConfig(lr=1).lr
+    assert lr == 1.0
+    assert type(lr) is float
+    assert RunConfig(lr=1).name == RunConfig(lr=1.0).name
+
+
+def test_a_config_cannot_be_changed():
+    config, positives = RunConfig(), ["class"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.lr = 1.0
+    mine = RunConfig(positives=positives)
+    positives.append("time")
+    assert mine.positives == ["class"]
+
+
+def test_replace_checks_again():
+    assert dataclasses.replace(RunConfig(), seed=3).seed == 3
+    with pytest.raises(ValueError, match="seed=-1"):
+        dataclasses.replace(RunConfig(), seed=-1)
+
+
+def test_survives_json():
+    config = RunConfig(loss="tcl", positives=["class", "time"], lr=0.05, train_size=100)
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_name_spells_out_what_identifies_a_run():
+    assert RunConfig().name == "digits-convnet-stcl-T4-s0"
+    config = RunConfig(dataset="cifar10", backbone="resnet19", loss="ce", time_steps=6, seed=2)
+    assert config.name == "cifar10-resnet19-ce-T6-s2"
+    assert RunConfig(run_name="mine", lr=0.2).name == "mine"
+
+
+def test_further_parameters_make_a_hash():
+    names = [RunConfig(**changes).name for changes in ({}, {"lr": 0.2}, {"lr": 0.3}, {"epochs": 5})]
+    assert len(set(names)) == 4
+    assert all(name.startswith("digits-convnet-stcl-T4-s0-") for name in names[1:])
+    assert all(len(name) == len("digits-convnet-stcl-T4-s0-") + 6 for name in names[1:])
+    # parameters in the name are not in the hash
+    assert names[1][-6:] == RunConfig(lr=0.2, seed=1, loss="ce").name[-6:]
+
+
+def test_where_a_run_lies_does_not_change_what_it_is(tmp_path):
+    here = {"device": "cpu", "runs_dir": str(tmp_path), "overwrite": True, "data_root": str(tmp_path)}
+    assert RunConfig(**here).name == RunConfig().name
+    assert RunConfig(**here).identity() == RunConfig().identity()
+
+
+def test_for_a_folder_the_data_are_part_of_what_it_is():
+    relative = RunConfig(dataset="folder", data_root="data/images")
+    absolute = RunConfig(dataset="folder", data_root=str(REPOSITORY / "data" / "images"))
+    other = RunConfig(dataset="folder", data_root="data/others")
+    assert relative.name == absolute.name != other.name
+    assert relative.identity() == absolute.identity()
+
+
+def test_relative_paths_start_at_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert RunConfig(runs_dir="runs").run_path == REPOSITORY / "runs" / RunConfig().name
+    assert RunConfig().run_path == RunConfig(runs_dir="runs").run_path
+    assert RunConfig(data_root="data").data_path == RunConfig().data_path == REPOSITORY / "data"
+    assert RunConfig(runs_dir=str(tmp_path)).run_path.parent == tmp_path
+
+
+def notebook_namespace(*injected: str) -> dict:
+    """What globals() holds after the parameters cell and these cells of papermill's."""
+    namespace = RunConfig().to_dict() | {"In": ["", "parameters", *injected]}
+    for code in injected:
+        exec(code, namespace)
+    return namespace
+
+
+def test_the_notebook_s_parameters_become_the_config():
+    namespace = notebook_namespace("# Parameters\nloss = 'ce'\nseed = 4\n")
+    assert RunConfig.from_notebook(namespace) == RunConfig(loss="ce", seed=4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("lrr", "lr"), ("time_step", "time_steps"), ("epoch", "epochs"), ("los", "loss")]
+)
+def test_a_mistyped_parameter_is_refused(wrong, meant):
+    with pytest.raises(ValueError, match=rf"unknown parameter {wrong}, did you mean {meant}\?"):
+        RunConfig.from_notebook(notebook_namespace(f"# Parameters\n{wrong} = 0.5\n"))
+    with pytest.raises(ValueError, match=rf"unknown parameter {wrong}, did you mean {meant}\?"):
+        RunConfig.from_dict({wrong: 0.5})
+
+
+def test_a_parameter_like_no_other_gets_the_list():
+    with pytest.raises(ValueError, match=r"unknown parameter qqq, known are dataset, .*, overwrite"):
+        RunConfig.from_notebook(notebook_namespace("# Parameters\nqqq = 1\n"))
+
+
+def test_variables_of_the_reader_s_own_are_no_parameters():
+    namespace = notebook_namespace("mine = 3\n", "for i in range(2):\n    pass\n")
+    assert RunConfig.from_notebook(namespace) == RunConfig()
+
+
+def test_a_missing_parameter_is_named():
+    with pytest.raises(ValueError, match="parameter dataset is missing"):
+        RunConfig.from_notebook({"In": [""]})
+
+
+@pytest.mark.parametrize("module", ["tcl_lib", "tcl_lib.config", "tcl_lib.runs", "tcl_lib.figures"])
+def test_imports_no_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,297 @@
+"""The losses against plain loops, closed forms and pytorch-metric-learning."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from pytorch_metric_learning.losses import SupConLoss
+from pytorch_metric_learning.reducers import MeanReducer
+from torch.testing import assert_close
+
+from tcl_lib import RunConfig
+from tcl_lib.backbones import NetworkOutput
+from tcl_lib.losses import (
+    LOSSES,
+    RELATIONS,
+    ce,
+    per_step_ce,
+    positive_mask,
+    supervised_contrastive_loss,
+    temporal_contrastive_loss,
+)
+
+SUBSETS = [subset for size in range(4) for subset in itertools.combinations(RELATIONS, size)]
+
+
+def random_batch(steps=3, views=2, batch=6, width=5, classes=3, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(steps, views, batch, width, generator=generator, dtype=dtype)
+    # every class at least twice, in no order
+    labels = (torch.arange(batch) % classes)[torch.randperm(batch, generator=generator)]
+    return embeddings.requires_grad_(), labels
+
+
+def loop_over_pairs(embeddings, labels, temperature, positives):
+    """The formula, pair by pair."""
+    steps, views, batch, _ = embeddings.shape
+    anchors = list(itertools.product(range(steps), range(views), range(batch)))
+    z = {anchor: embeddings[anchor] / embeddings[anchor].norm() for anchor in anchors}
+    losses = []
+    for a in anchors:
+        others = [k for k in anchors if k != a]
+        log_sum = torch.stack([z[a] @ z[k] / temperature for k in others]).exp().sum().log()
+        terms = []
+        for p in others:
+            allowed = (
+                labels[p[2]] == labels[a[2]]
+                and (p[2] == a[2] or "class" in positives)
+                and (p[0] == a[0] or "time" in positives)
+                and (p[1] == a[1] or "view" in positives)
+            )
+            if allowed:
+                terms.append(z[a] @ z[p] / temperature - log_sum)
+        if terms:
+            losses.append(-sum(terms) / len(terms))
+    return sum(losses) / len(losses) if losses else embeddings.sum() * 0
+
+
+def value_and_gradient(function, embeddings, *arguments):
+    leaf = embeddings.detach().clone().requires_grad_()
+    value = function(leaf, *arguments)
+    value.backward()
+    return value.detach(), leaf.grad
+
+
+@pytest.mark.parametrize("positives", SUBSETS)
+@pytest.mark.parametrize(("steps", "views", "batch"), [(1, 1, 4), (3, 1, 5), (1, 2, 4), (3, 2, 4)])
+def test_equals_the_loop_over_pairs(steps, views, batch, positives):
+    embeddings, labels = random_batch(steps, views, batch, classes=2)
+    arguments = (labels, 0.3, positives)
+    value, gradient = value_and_gradient(temporal_contrastive_loss, embeddings, *arguments)
+    expected, expected_gradient = value_and_gradient(loop_over_pairs, embeddings, *arguments)
+    assert_close(value, expected, rtol=1e-10, atol=1e-12)
+    assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("steps", "views", "batch", "classes"), [(1, 1, 12, 4), (4, 1, 8, 3), (2, 2, 8, 8), (5, 2, 9, 2)]
+)
+def test_equals_pytorch_metric_learning(steps, views, batch, classes, temperature):
+    # every anchor has a positive and a negative: there that library follows the formula
+    embeddings, labels = random_batch(steps, views, batch, 16, classes, seed=3)
+    reference = SupConLoss(temperature=temperature, reducer=MeanReducer())
+
+    def library(embeddings):
+        return reference(embeddings.flatten(0, 2), labels.repeat(steps * views))
+
+    value, gradient = value_and_gradient(temporal_contrastive_loss, embeddings, labels, temperature)
+    expected, expected_gradient = value_and_gradient(library, embeddings)
+    assert_close(value, expected, rtol=0, atol=1e-6)
+    assert_close(gradient, expected_gradient, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.1, 2.0])
+@pytest.mark.parametrize(("steps", "views", "batch"), [(2, 1, 2), (4, 2, 8), (1, 2, 3)])
+def test_identical_embeddings_give_the_log_of_the_others(steps, views, batch, temperature):
+    embeddings = torch.ones(steps, views, batch, 7, dtype=torch.float64)
+    labels = torch.arange(batch) % 2
+    value = temporal_contrastive_loss(embeddings, labels, temperature)
+    assert value.item() == pytest.approx(math.log(steps * views * batch - 1), abs=1e-12)
+
+
+def test_two_classes_far_apart_by_hand():
+    # classes at right angles, all members of a class alike: per anchor 2 positives at cosine 1, 3 others at 0
+    embeddings = torch.eye(2, dtype=torch.float64)[[0, 1, 0, 1, 0, 1]].view(1, 1, 6, 2)
+    value = temporal_contrastive_loss(embeddings, torch.tensor([0, 1, 0, 1, 0, 1]), temperature=0.5)
+    assert value.item() == pytest.approx(math.log(2 * math.exp(2) + 3) - 2, abs=1e-12)
+
+
+@pytest.mark.parametrize("positives", SUBSETS)
+def test_the_mask_pair_by_pair(positives):
+    labels = torch.tensor([0, 1, 0])
+    mask = positive_mask(labels, 2, 2, positives)
+    anchors = list(itertools.product(range(2), range(2), range(3)))
+    for (i, a), (j, b) in itertools.product(enumerate(anchors), repeat=2):
+        differs = {
+            relation for relation, axis in (("time", 0), ("view", 1), ("class", 2)) if a[axis] != b[axis]
+        }
+        expected = labels[a[2]] == labels[b[2]] and a != b and differs <= set(positives)
+        assert mask[i, j] == expected, (a, b)
+
+
+def test_the_ablation_s_masks_by_count():
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])  # T = 4, V = 2
+    per_anchor = {
+        subset: positive_mask(labels, 4, 2, subset).sum(1).view(4, 2, 6)[0, 0].tolist() for subset in SUBSETS
+    }
+    assert per_anchor[()] == [0] * 6
+    assert per_anchor[("class",)] == [2, 2, 2, 1, 1, 0]
+    assert per_anchor[("time",)] == [3] * 6
+    assert per_anchor[("view",)] == [1] * 6
+    assert per_anchor[("class", "time")] == [11, 11, 11, 7, 7, 3]
+    assert per_anchor[("time", "view")] == [7] * 6
+    assert per_anchor[("class", "time", "view")] == [23, 23, 23, 15, 15, 7]
+
+
+def test_order_of_the_batch_time_and_views_does_not_matter():
+    embeddings, labels = random_batch(3, 2, 6)
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(1))
+    expected = temporal_contrastive_loss(embeddings, labels)
+    for changed, of in (
+        (embeddings[:, :, order], labels[order]),
+        (embeddings.flip(0), labels),
+        (embeddings.flip(1), labels),
+        (embeddings * torch.rand(3, 2, 6, 1, dtype=torch.float64).add(0.1), labels),
+    ):
+        assert_close(temporal_contrastive_loss(changed, of), expected)
+
+
+def test_an_anchor_without_positive_counts_as_a_negative_only():
+    embeddings, _ = random_batch(1, 1, 3)
+    labels = torch.tensor([0, 0, 1])
+    assert_close(
+        temporal_contrastive_loss(embeddings, labels, 0.2),
+        loop_over_pairs(embeddings, labels, 0.2, RELATIONS),
+    )
+
+
+EXTREMES = {
+    "one class": (random_batch(3, 2, 4)[0], torch.zeros(4, dtype=torch.long)),
+    "all classes different": (random_batch(3, 2, 4)[0], torch.arange(4)),
+    "no positive at all": (random_batch(1, 1, 4)[0], torch.arange(4)),
+    "one step": (random_batch(1, 2, 4)[0], torch.tensor([0, 0, 1, 1])),
+    "one sample": (random_batch(3, 2, 1)[0], torch.tensor([0])),
+    "one anchor": (random_batch(1, 1, 1)[0], torch.tensor([0])),
+    "all zero": (torch.zeros(3, 2, 4, 5), torch.tensor([0, 0, 1, 1])),
+    "a silent step": (
+        torch.cat([torch.zeros(1, 2, 4, 5), torch.randn(2, 2, 4, 5)]),
+        torch.tensor([0, 0, 1, 1]),
+    ),
+    "huge": (1e18 * torch.randn(3, 2, 4, 5), torch.tensor([0, 0, 1, 1])),
+    "tiny": (1e-30 * torch.randn(3, 2, 4, 5), torch.tensor([0, 0, 1, 1])),
+    "opposite": (
+        torch.tensor([1.0, -1.0]).view(1, 1, 2, 1).expand(2, 1, 2, 3),
+        torch.tensor([0, 0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("temperature", [0.005, 0.1, 10.0])
+@pytest.mark.parametrize("case", EXTREMES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_stays_finite_at_the_extremes(case, temperature, dtype):
+    embeddings, labels = EXTREMES[case]
+    largest = 6e4 if dtype == torch.float16 else 1e30
+    embeddings = embeddings.detach().clamp(-largest, largest).to(dtype)
+    value, gradient = value_and_gradient(temporal_contrastive_loss, embeddings, labels, temperature)
+    assert value.isfinite()
+    assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() < 1e4 / temperature
+
+
+@pytest.mark.parametrize("case", ["no positive at all", "one anchor"])
+def test_is_exactly_zero_where_no_anchor_has_a_positive(case):
+    value, gradient = value_and_gradient(temporal_contrastive_loss, *EXTREMES[case])
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_runs_in_float32_inside_autocast():
+    embeddings, labels = random_batch(4, 2, 16, 32, dtype=torch.float32)
+    expected = temporal_contrastive_loss(embeddings, labels, 0.05)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = temporal_contrastive_loss(embeddings, labels, 0.05)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, expected)
+
+
+def test_float32_is_close_to_float64():
+    embeddings, labels = random_batch(4, 2, 32, 16, classes=10)
+    single = temporal_contrastive_loss(embeddings.float(), labels)
+    assert_close(single.double(), temporal_contrastive_loss(embeddings, labels), rtol=1e-6, atol=0)
+
+
+def test_a_step_down_the_gradient_draws_positives_together():
+    embeddings, labels = random_batch(2, 1, 4, classes=2)
+    value, gradient = value_and_gradient(temporal_contrastive_loss, embeddings, labels, 0.5)
+    assert temporal_contrastive_loss(embeddings - 1e-3 * gradient, labels, 0.5) < value
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "options", "words"),
+    [
+        ((2, 3, 4), 3, {}, r"\[T, V, B, P\] and \[B\]"),
+        ((2, 1, 3, 4), 4, {}, r"labels \[4\]"),
+        ((2, 1, 3, 4), 3, {"temperature": 0.0}, "temperature=0.0"),
+        ((2, 1, 3, 4), 3, {"positives": ("clas",)}, "clas"),
+    ],
+)
+def test_bad_input_is_named(shape, labels, options, words):
+    with pytest.raises(ValueError, match=words):
+        temporal_contrastive_loss(torch.randn(shape), torch.zeros(labels, dtype=torch.long), **options)
+
+
+def test_the_core_takes_any_mask():
+    z = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]], dtype=torch.float64)
+    mask = torch.zeros(3, 3, dtype=torch.bool)
+    mask[0, 1] = True  # one anchor, one positive at cosine 0, another at -1
+    value = supervised_contrastive_loss(z, mask, temperature=1.0)
+    assert value.item() == pytest.approx(math.log(1 + math.exp(-1)))
+
+
+def test_cross_entropies_by_hand():
+    logits = torch.tensor([[[1.0, 0.0]], [[0.0, 3.0]]], dtype=torch.float64)  # T = 2, B = 1, K = 2
+    labels = torch.tensor([1])
+    # mean logits 0.5 and 1.5
+    assert ce(logits, labels).item() == pytest.approx(math.log(1 + math.exp(-1)))
+    steps = (math.log(1 + math.exp(1)) + math.log(1 + math.exp(-3))) / 2
+    assert per_step_ce(logits, labels).item() == pytest.approx(steps)
+    # squared distance to 1: 0, 1, 1, 4
+    assert per_step_ce(logits, labels, 0.25).item() == pytest.approx(0.75 * steps + 0.25 * 6 / 4)
+
+
+def test_with_one_step_the_cross_entropies_agree():
+    logits, labels = torch.randn(1, 5, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    assert_close(ce(logits, labels), per_step_ce(logits, labels))
+
+
+def output(views: int) -> tuple[NetworkOutput, torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(3, views * 4, 2, generator=generator)
+    embeddings = torch.randn(3, views * 4, 6, generator=generator)
+    return NetworkOutput(logits, embeddings, embeddings), torch.tensor([0, 1, 1, 0])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_a_run_minimises(loss):
+    config = RunConfig(loss=loss, contrastive_weight=0.7, temperature=0.2, tet_lambda=0.1)
+    batch, labels = output(config.views)
+    terms = LOSSES[loss](batch, labels, config)
+    everyone = torch.cat([labels] * config.views)
+    if loss == "per_step_ce":
+        assert_close(terms["cross_entropy"], per_step_ce(batch.logits, everyone, 0.1))
+    else:
+        assert_close(terms["cross_entropy"], ce(batch.logits, everyone))
+    if config.contrastive:
+        # view by view: the second view of sample i stands at 4 + i
+        embeddings = batch.embeddings.view(3, config.views, 4, 6)
+        assert_close(terms["contrastive"], 0.7 * temporal_contrastive_loss(embeddings, labels, 0.2))
+    assert set(terms) == ({"cross_entropy", "contrastive"} if config.contrastive else {"cross_entropy"})
+
+
+def test_switches_of_the_ablation_reach_the_loss():
+    batch, labels = output(1)
+    config = RunConfig(loss="tcl", ce_term="per_step", tet_lambda=0.2, positives=["time"])
+    terms = LOSSES["tcl"](batch, labels, config)
+    assert_close(terms["cross_entropy"], per_step_ce(batch.logits, labels, 0.2))
+    expected = temporal_contrastive_loss(batch.embeddings[:, None], labels, 0.1, ("time",))
+    assert_close(terms["contrastive"], 0.5 * expected)
+
+
+def test_weight_zero_is_the_cross_entropy():
+    batch, labels = output(1)
+    terms = LOSSES["tcl"](batch, labels, RunConfig(loss="tcl", contrastive_weight=0.0))
+    assert torch.equal(sum(terms.values()), ce(batch.logits, labels))
