@@ -152,12 +152,12 @@ def resnet19(config: RunConfig, image_shape: tuple[int, int, int]):
         for block in range(blocks):
             layers.append(ResidualBlock(config, wide, width, stride if block == 0 else 1))
             wide = width
-    body = nn.Sequential(
-        *layers,
-        Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(wide, 256)),
-        _neurons(config),
-    )
-    return stem, body, 256
+    hidden = nn.Linear(wide, 256)
+    # Pooled spikes are small and no batch norm follows: with PyTorch's own start (a deviation of
+    # 0.6 / sqrt(wide)) not one of these neurons fires, and nothing is learned for epochs.
+    nn.init.normal_(hidden.weight, std=4 / wide**0.5)
+    pooled = Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten(), hidden)
+    return stem, nn.Sequential(*layers, pooled, _neurons(config)), 256
 
 
 class ResidualBlock(nn.Module):

@@ -43,11 +43,15 @@ def watched() -> bool:
 def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
     """A file to write that takes the place of `path` when it is complete, and never before."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, mode) as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def check_torch() -> None:

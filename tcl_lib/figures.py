@@ -3,86 +3,111 @@
 Every function gives a Figure that pyplot no longer holds: the last line of a notebook cell shows it once.
 """
 
+from collections.abc import Callable
+from functools import wraps
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE = {"font.size": 9, "axes.titlesize": 9, "savefig.dpi": 200, "figure.dpi": 100}
-PALETTE = "colorblind"
+STYLE = sns.axes_style("whitegrid") | {
+    "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
+    "axes.titlesize": 10,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "font.size": 9,
+    "legend.fontsize": 8,
+    "savefig.dpi": 200,
+}
 # One colour a loss, whichever of them a figure shows.
-COLOURS = dict(zip(("ce", "per_step_ce", "tcl", "stcl"), sns.color_palette(PALETTE), strict=False))
+COLOURS = dict(zip(("ce", "per_step_ce", "tcl", "stcl"), sns.color_palette("colorblind"), strict=False))
 
 
-def _axes(columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """A row of axes, in inches."""
-    with sns.axes_style("whitegrid"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
-    plt.close(figure)
-    return figure, axes[0]
+def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the project's style, and take the figure out of pyplot's hands."""
+
+    @wraps(draw)
+    def styled(*arguments, **options) -> Figure:
+        with plt.rc_context(STYLE):
+            figure = draw(*arguments, **options)
+        plt.close(figure)
+        return figure
+
+    return styled
 
 
-def views(rows: np.ndarray, names: list[str]) -> Figure:
-    """Images as stored and as augmented: uint8 [R, N, C, H, W], a name for each of the R rows."""
-    count = rows.shape[1]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(rows), count, figsize=(0.8 * count, 0.85 * len(rows)), layout="constrained", squeeze=False
-        )
-    plt.close(figure)
-    for row, name, line in zip(rows, names, axes, strict=True):
-        for image, ax in zip(row, line, strict=True):
-            colour = image.shape[0] == 3
-            ax.imshow(image.transpose(1, 2, 0) if colour else image[0], cmap="gray", vmin=0, vmax=255)
-            ax.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name)
+@_figure
+def views(rows: np.ndarray, names: list[str], side: int = 64) -> Figure:
+    """Images as stored and as augmented: uint8 [R, N, C, H, W] with C of 1 or 3, and R names.
+
+    An image is drawn about `side` pixels large, every pixel of it as a square of whole pixels (or every n-th
+    of a larger image): sharp, and small as a PNG.
+    """
+    channels, largest = rows.shape[2], max(rows.shape[3:])
+    scale, step = max(1, side // largest), max(1, round(largest / side))
+    gap, left, dpi = 4, 50, STYLE["figure.dpi"]
+    tiles = rows[..., ::step, ::step].repeat(scale, 3).repeat(scale, 4)
+    tiles = np.pad(tiles, [(0, 0)] * 3 + [(gap, 0)] * 2, constant_values=255)  # [R, N, C, H', W']
+    mosaic = tiles.transpose(0, 3, 1, 4, 2).reshape(len(rows) * tiles.shape[3], -1, channels)
+    high, wide = mosaic.shape[:2]
+    figure = plt.figure(figsize=((left + wide) / dpi, high / dpi), layout="none")
+    axes = figure.add_axes((left / (left + wide), 0, wide / (left + wide), 1))
+    axes.imshow(mosaic.repeat(4 - channels if channels == 1 else 1, 2), interpolation="nearest")
+    axes.set(xticks=[], yticks=(np.arange(len(rows)) + 0.5) * high / len(rows), yticklabels=names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
     return figure
 
 
+@_figure
 def learning_curves(metrics: pd.DataFrame) -> Figure:
     """Losses, accuracies and firing rates over the epochs, from a run's `metrics`."""
-    figure, (losses, accuracy, rates) = _axes(3, width=10, height=2.8)
-    epochs = metrics["epoch"]
-    for name in ("loss", "cross_entropy", "contrastive", "validation_cross_entropy"):
-        if name in metrics and not (name == "cross_entropy" and "contrastive" not in metrics):
-            losses.plot(epochs, metrics[name], label=name.replace("_", " "))
-    losses.set(xlabel="epoch", ylabel="loss (nats)", ylim=(0, None))
+    figure, (losses, accuracy, rates) = plt.subplots(1, 3, figsize=(10, 3))
+    terms = ["loss", "cross_entropy", "contrastive"] if "contrastive" in metrics else ["cross_entropy"]
+    for name in [*terms, "validation_cross_entropy"]:
+        losses.plot(metrics["epoch"], metrics[name], label=name.replace("_", " "))
+    losses.set(title="loss", ylabel="nats", ylim=(0, None))
     for name, label in (
         ("train_accuracy", "training, augmented"),
         ("validation_accuracy", "validation, all steps"),
         ("validation_accuracy_t1", "validation, first step"),
     ):
-        accuracy.plot(epochs, metrics[name], label=label)
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(None, 101))
+        accuracy.plot(metrics["epoch"], metrics[name], label=label)
+    accuracy.set(title="accuracy", ylabel="%")
     layers = [name for name in metrics if name.startswith("firing_rate_")]
     for name, colour in zip(layers, sns.color_palette("viridis", len(layers)), strict=True):
-        rates.plot(epochs, metrics[name], color=colour, label=f"layer {name.rpartition('_')[2]}")
-    rates.set(xlabel="epoch", ylabel="firing rate (spikes a step)", ylim=(0, None))
-    for ax in (losses, accuracy, rates):
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(fontsize=7, ncols=1 + (len(ax.lines) > 6))
+        rates.plot(metrics["epoch"], metrics[name], color=colour, label=f"layer {name.split('_')[-1]}")
+    rates.set(title="firing rate", ylabel="spikes a neuron and step", ylim=(0, None))
+    for axes in (losses, accuracy, rates):
+        axes.set_xlabel("epoch")
+        _whole_numbers(axes)
+        axes.legend(ncols=1 + (len(axes.lines) > 6), fontsize=6 if len(axes.lines) > 6 else 8)
     return figure
 
 
+@_figure
 def accuracy_by_step(table: pd.DataFrame) -> Figure:
     """Test accuracy when inference stops after t steps, and of step t alone.
 
     Takes a run's `accuracy_by_step`, or several of them one below the other with a column `loss`.
     """
-    figure, axes = _axes(2, width=7.2, height=2.8)
-    groups = table.groupby("loss", sort=False) if "loss" in table else [(None, table)]
-    for column, ax in zip(("cumulative", "instantaneous"), axes, strict=True):
-        for loss, rows in groups:
-            ax.plot(rows["time_step"], rows[column], "o-", color=COLOURS.get(loss), label=loss)
-        ax.set(xlabel="time steps t" if column == "cumulative" else "time step t")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].set(ylabel="test accuracy (%)", title="mean logits of the first t steps")
-    axes[1].set(title="logits of step t alone", ylim=None)
-    low = min(ax.get_ylim()[0] for ax in axes)
-    high = max(ax.get_ylim()[1] for ax in axes)
-    for ax in axes:
-        ax.set_ylim(low, high)
+    figure, (stopped, alone) = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True)
+    runs = table.groupby("loss", sort=False) if "loss" in table else [(None, table)]
+    for loss, rows in runs:
+        for axes, column in ((stopped, "cumulative"), (alone, "instantaneous")):
+            axes.plot(rows["time_step"], rows[column], "o-", color=COLOURS.get(loss), label=loss)
+    stopped.set(title="mean logits of the first t steps", xlabel="time steps t", ylabel="test accuracy (%)")
+    alone.set(title="logits of step t alone", xlabel="time step t")
+    for axes in (stopped, alone):
+        _whole_numbers(axes)
     if "loss" in table:
-        axes[0].legend(title="loss")
+        stopped.legend()
     return figure
+
+
+def _whole_numbers(axes: Axes) -> None:
+    axes.xaxis.get_major_locator().set_params(integer=True)

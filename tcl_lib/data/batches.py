@@ -50,7 +50,7 @@ def training_view(images: Tensor, config: RunConfig, generator: Generator) -> Te
     return augment(images, generator, flip=flip, cutout=config.cutout, autoaugment=config.autoaugment)
 
 
-def preview(data: ImageData, config: RunConfig, count: int = 10) -> np.ndarray:
+def preview(data: ImageData, config: RunConfig, count: int = 8) -> np.ndarray:
     """The first training images as stored and as a run would augment them: uint8 [1 + V, count, C, H, W]."""
     images = data.train.images[:count]
     generator = Generator().manual_seed(config.seed)

@@ -1,0 +1,272 @@
+"""Training on real digits: the same seed, a run that is cut off, a run gone wrong."""
+
+import dataclasses
+import itertools
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tcl_lib import RunConfig, build_network, load_data, load_run, runs, train
+from tcl_lib.evaluation import accuracy_by_step, predict
+from tcl_lib.training import build_optimizer, learning_rate
+
+LOSSES = ["ce", "per_step_ce", "tcl", "stcl"]
+
+
+def numbers(run) -> pd.DataFrame:
+    return run.metrics.drop(columns="seconds")
+
+
+def weights(run) -> dict[str, torch.Tensor]:
+    return runs.load_checkpoint(run.path)["network"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_learns(tiny, loss):
+    run = train(tiny(loss=loss, train_size=None, epochs=4))
+    metrics = run.metrics
+    assert metrics["epoch"].tolist() == [1, 2, 3, 4]
+    assert metrics["loss"].iloc[-1] < 0.8 * metrics["loss"].iloc[0]
+    assert run.result["test_accuracy"] > 80
+    rates = metrics[[f"firing_rate_{layer}" for layer in range(1, 5)]]
+    assert ((rates > 0) & (rates < 1)).all(axis=None)
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "lr": 0.001}, {"precision": "bf16-mixed"}])
+def test_same_seed_same_numbers(tiny, changes):
+    one = train(tiny(run_name="one", **changes))
+    other = train(tiny(run_name="other", **changes))
+    pd.testing.assert_frame_equal(numbers(one), numbers(other), check_exact=True)
+    pd.testing.assert_frame_equal(one.accuracy_by_step, other.accuracy_by_step, check_exact=True)
+    assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in weights(one).items())
+
+
+def test_another_seed_other_numbers(tiny):
+    one, other = train(tiny(seed=1)), train(tiny(seed=2))
+    assert (numbers(one)["loss"] != numbers(other)["loss"]).all()
+
+
+def test_what_went_before_in_the_process_does_not_matter(tiny):
+    one = train(tiny(run_name="one"))
+    torch.manual_seed(99)
+    torch.rand(17)
+    pd.testing.assert_frame_equal(numbers(one), numbers(train(tiny(run_name="other"))), check_exact=True)
+
+
+def test_the_run_directory(tiny):
+    config = tiny(loss="tcl", time_steps=3)
+    run = train(config)
+    assert run.path == config.run_path
+    assert sorted(path.name for path in run.path.iterdir()) == sorted(runs.FILES)
+    assert run.config == config
+    saved = runs.read_json(run.path / runs.CONFIG)
+    assert saved["data"]["images"] == {"train": 96, "validation": 144, "test": 360}
+    assert set(saved["versions"]) >= {"python", "torch", "torchvision", "norse"}
+    assert run.accuracy_by_step.columns.tolist() == ["time_step", "cumulative", "instantaneous"]
+    assert run.accuracy_by_step["time_step"].tolist() == [1, 2, 3]
+    assert run.result["test_accuracy"] == run.accuracy_by_step["cumulative"].iloc[-1]
+    assert run.result["validation_accuracy"] == run.metrics["validation_accuracy"].iloc[-1]
+    best = run.metrics.set_index("epoch")["validation_accuracy"]
+    assert run.result["best_validation_accuracy"] == best.max()
+    assert run.result["best_epoch"] == best.idxmax()
+
+
+def test_the_model_is_the_one_that_was_measured(tiny):
+    run = train(tiny())
+    model = run.model()
+    assert not model.training
+    data = load_data(run.config)
+    for part, expected in (
+        (data.test, run.result["test_accuracy"]),
+        (data.validation, run.result["validation_accuracy"]),
+    ):
+        logits = predict(model, part, data, 32, "cpu")
+        assert accuracy_by_step(logits, part.labels)["cumulative"].iloc[-1] == expected
+
+
+def test_a_finished_run_is_shown_and_not_trained(tiny, capsys):
+    config = tiny()
+    run = train(config)
+    times = {path: path.stat().st_mtime_ns for path in run.path.iterdir()}
+    again = train(config)
+    assert "nothing to train" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in run.path.iterdir()} == times
+    pd.testing.assert_frame_equal(again.metrics, run.metrics)
+    anew = train(dataclasses.replace(config, overwrite=True))
+    assert "nothing to train" not in capsys.readouterr().out
+    pd.testing.assert_frame_equal(numbers(anew), numbers(run), check_exact=True)
+    assert (run.path / runs.RESULT).stat().st_mtime_ns > times[run.path / runs.RESULT]
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(tiny):
+    config = tiny(epochs=12, loss="tcl")
+    undisturbed = train(dataclasses.replace(config, run_name="undisturbed"))
+    code = f"from tcl_lib import RunConfig, train; train(RunConfig(**{config.to_dict()!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    lines = []
+    while not any(line.startswith("epoch   3/12") for line in lines):
+        lines.append(process.stdout.readline())
+        assert lines[-1], "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with pytest.raises(ValueError, match="not finished"):
+        load_run(config.run_path)
+    done = len(runs.load_checkpoint(config.run_path)["rows"])
+    assert 3 <= done < 12
+    started = time.perf_counter()
+    run = train(config)
+    assert time.perf_counter() - started < 60
+    pd.testing.assert_frame_equal(numbers(run), numbers(undisturbed), check_exact=True)
+    pd.testing.assert_frame_equal(run.accuracy_by_step, undisturbed.accuracy_by_step, check_exact=True)
+    expected = weights(undisturbed)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(run).items())
+
+
+def test_a_run_killed_before_its_result_only_needs_that(tiny):
+    config = tiny()
+    run = train(config)
+    expected = run.result
+    (run.path / runs.RESULT).unlink()
+    (run.path / runs.ACCURACY).unlink()
+    assert train(config).result == expected
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny):
+    config = tiny(lr=1e30, warmup_epochs=0, epochs=3, loss="ce")
+    with pytest.raises(FloatingPointError) as caught:
+        train(config)
+    message = str(caught.value)
+    assert message.startswith("the loss is ")
+    assert "in epoch 1, step " in message
+    assert "of 3; the last finite value was 2." in message
+    assert "lr (1e+30)" in message
+    assert not (config.run_path / runs.RESULT).exists()
+
+
+def test_a_dead_network_is_named_at_the_first_step(tiny, capsys):
+    with pytest.raises(RuntimeError, match=r"the network is dead: layer 4 of 4 .* in epoch 1"):
+        train(tiny(v_th=50.0))
+    printed = capsys.readouterr().out
+    assert "firing rates in the first step, layer 1 to 4: 0.000, 0.000, 0.000, 0.000" in printed
+    assert "warning: layers [1, 2, 3, 4] fired no spike in the first step" in printed
+
+
+def test_a_living_network_is_not_warned_of(tiny, capsys):
+    train(tiny(epochs=1))
+    printed = capsys.readouterr().out
+    assert "firing rates in the first step" in printed
+    assert "warning" not in printed
+
+
+@pytest.mark.parametrize("backbone", ["convnet", "vggsnn", "resnet19"])
+def test_every_backbone_fires_from_the_first_step(backbone):
+    from tcl_lib.evaluation import FiringRates
+
+    torch.manual_seed(0)
+    network = build_network(RunConfig(backbone=backbone), (3, 32, 32), 10)
+    with FiringRates(network) as firing:
+        network(torch.randn(4, 3, 32, 32))
+    assert min(firing.mean()) > 0.02
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_missing_device_is_named(tiny):
+    with pytest.raises(ValueError, match=r"device='cuda': .*use 'auto' or 'cpu'"):
+        train(tiny(device="cuda"))
+    assert not tiny(device="cuda").run_path.exists()
+
+
+def test_bad_data_leave_an_earlier_run_alone(tiny, tmp_path):
+    run = train(tiny())
+    with pytest.raises(FileNotFoundError, match="has no train/"):
+        train(tiny(dataset="folder", data_root=str(tmp_path / "none")))
+    assert load_run(run.path).result == run.result
+
+
+def test_no_weight_decay_on_norms_and_biases():
+    network = build_network(RunConfig(), (3, 8, 8), 10)
+    optimizer = build_optimizer(network, RunConfig(weight_decay=0.01))
+    decayed, free = optimizer.param_groups
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    assert decayed["weight_decay"] == 0.01
+    assert free["weight_decay"] == 0
+    assert all(names[p].endswith("weight") and p.ndim > 1 for p in decayed["params"])
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    biases = [p for name, p in network.named_parameters() if name.endswith("bias")]
+    expected = {id(p) for p in biases} | {id(norm.weight) for norm in norms}
+    assert {id(p) for p in free["params"]} == expected
+    assert len(names) == len(decayed["params"]) + len(free["params"])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_takes_nesterov_s_step(momentum):
+    weight = torch.nn.Linear(1, 1, bias=False)
+    config = RunConfig(momentum=momentum, lr=0.1, weight_decay=0.0)
+    optimizer = build_optimizer(weight, config)
+    torch.nn.init.ones_(weight.weight)
+    expected, velocity = 1.0, 0.0
+    for _ in range(3):
+        optimizer.zero_grad()
+        (weight.weight**2).sum().backward()
+        optimizer.step()
+        velocity = momentum * velocity + 2 * expected
+        expected -= 0.1 * (2 * expected + momentum * velocity)
+    assert weight.weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_adamw_has_the_same_groups():
+    optimizer = build_optimizer(
+        build_network(RunConfig(), (1, 8, 8), 10), RunConfig(optimizer="adamw", lr=0.01)
+    )
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.01, 0.01]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 0.0]
+
+
+def test_learning_rate_by_hand():
+    config = RunConfig(lr=0.8, epochs=5, warmup_epochs=1)
+    rates = [learning_rate(step, 4, config) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8])
+    assert rates[12] == pytest.approx(0.4)  # half of the cosine
+    assert rates[16] == pytest.approx(0.4 * (1 + math.cos(0.75 * math.pi)))
+    assert all(a > b for a, b in itertools.pairwise(rates[4:]))
+    assert rates[-1] > 0
+    assert learning_rate(0, 4, RunConfig(lr=0.8, warmup_epochs=0)) == 0.8
+    only_warmup = RunConfig(lr=0.8, epochs=1, warmup_epochs=1)
+    assert [learning_rate(step, 2, only_warmup) for step in range(2)] == [0.4, 0.8]
+
+
+def test_the_metrics_are_those_of_a_plain_loop(tiny):
+    from tcl_lib.data import training_batches
+    from tcl_lib.losses import temporal_contrastive_loss
+
+    config = tiny(epochs=1, loss="tcl", optimizer="sgd", momentum=0.0, weight_decay=0.0)
+    run = train(config)
+    data = load_data(config)
+    torch.manual_seed(config.seed)
+    network = build_network(config, data.image_shape, 10)
+    losses, right = [], []
+    for step, (images, labels) in enumerate(training_batches(data, config, epoch=1)):
+        out = network(images)
+        entropy = torch.nn.functional.cross_entropy(out.logits.mean(0), labels)
+        contrast = temporal_contrastive_loss(out.embeddings[:, None], labels, 0.1)
+        loss = entropy + 0.5 * contrast
+        network.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter -= config.lr * (step + 1) / 3 * parameter.grad
+        losses.append(loss.item())
+        right.append((out.logits.mean(0).argmax(1) == labels).float().mean().item())
+    row = run.metrics.iloc[0]
+    assert row["loss"] == pytest.approx(sum(losses) / 3, rel=1e-4)
+    assert row["train_accuracy"] == pytest.approx(100 * sum(right) / 3, rel=1e-4)
+    for name, tensor in network.state_dict().items():
+        assert_close(tensor, weights(run)[name], rtol=1e-3, atol=1e-4)
