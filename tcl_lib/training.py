@@ -144,8 +144,8 @@ def _validate(fabric: Fabric, model: nn.Module, data: ImageData, config: RunConf
     accuracy = accuracy_by_step(logits, labels)["cumulative"]
     return {
         "validation_cross_entropy": ce(logits, labels).item(),
-        "validation_accuracy": accuracy.iloc[-1],
-        "validation_accuracy_t1": accuracy.iloc[0],
+        "validation_accuracy": float(accuracy.iloc[-1]),
+        "validation_accuracy_t1": float(accuracy.iloc[0]),
     }
 
 
@@ -220,7 +220,7 @@ def _finish(config: RunConfig, accuracy: pd.DataFrame, rows: list[dict[str, floa
     runs.write_csv(config.run_path / runs.ACCURACY, accuracy)
     best = max(rows, key=lambda row: row["validation_accuracy"])
     result = {
-        "test_accuracy": accuracy["cumulative"].iloc[-1],
+        "test_accuracy": float(accuracy["cumulative"].iloc[-1]),
         "validation_accuracy": rows[-1]["validation_accuracy"],
         "best_epoch": best["epoch"],
         "best_validation_accuracy": best["validation_accuracy"],
