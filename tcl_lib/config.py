@@ -5,13 +5,24 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
-import re
-import types
-from collections.abc import Callable
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
+
+from tcl_lib.checks import (
+    AtLeast1,
+    AtLeast2,
+    BelowOne,
+    Folder,
+    Fraction,
+    Name,
+    NotNegative,
+    Positive,
+    Seed,
+    Weight,
+    checked,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -21,28 +32,6 @@ PLACEMENT = ("device", "runs_dir", "run_name", "overwrite")
 NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
 
 
-class Bound(NamedTuple):
-    """A condition on a value, and the words for it in an error."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-
-AtLeast1 = Annotated[int, Bound("a whole number >= 1", lambda n: n >= 1)]
-AtLeast2 = Annotated[int, Bound("a whole number >= 2", lambda n: n >= 2)]
-NotNegative = Annotated[int, Bound("a whole number >= 0", lambda n: n >= 0)]
-Seed = Annotated[int, Bound("a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)]
-Positive = Annotated[float, Bound("a number > 0", lambda x: x > 0)]
-Weight = Annotated[float, Bound("a number >= 0", lambda x: x >= 0)]
-BelowOne = Annotated[float, Bound("a number >= 0 and < 1", lambda x: 0 <= x < 1)]
-Fraction = Annotated[float, Bound("a number > 0 and <= 0.5", lambda x: 0 < x <= 0.5)]
-Name = Annotated[
-    str,
-    Bound(
-        "letters, digits, '.', '_' and '-', starting with a letter or digit",
-        lambda s: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", s) is not None,
-    ),
-]
 Relation = Literal["class", "time", "view"]
 
 
@@ -55,8 +44,8 @@ class RunConfig:
 
     # data
     dataset: Literal["digits", "cifar10", "cifar100", "folder"] = "digits"
-    data_root: str | None = None
-    train_size: AtLeast1 | None = None
+    data_root: Folder | None = None
+    train_size: AtLeast2 | None = None
     validation_fraction: Fraction = 0.1
     augment: bool = True
     flip: bool | None = None
@@ -89,14 +78,13 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: Seed = 0
     # output
-    runs_dir: str | None = None
+    runs_dir: Folder | None = None
     run_name: Name | None = None
     overwrite: bool = False
 
     def __post_init__(self):
         for name, annotation in _annotations().items():
-            checked = _checked(name, getattr(self, name), annotation)
-            object.__setattr__(self, name, checked)
+            object.__setattr__(self, name, checked(name, getattr(self, name), annotation))
         if self.dataset == "folder" and self.data_root is None:
             raise ValueError("data_root=None: dataset 'folder' needs the folder that holds train/ and test/")
         if self.warmup_epochs > self.epochs:
@@ -132,12 +120,12 @@ class RunConfig:
     @property
     def data_path(self) -> Path:
         """`data_root` as an absolute path; a relative one starts at the repository, `data/` by default."""
-        return REPOSITORY / Path(self.data_root or "data").expanduser()
+        return _absolute(self.data_root or "data")
 
     @property
     def run_path(self) -> Path:
         """The run's folder, in `runs_dir` (`runs/` at the repository by default)."""
-        return REPOSITORY / Path(self.runs_dir or "runs").expanduser() / self.name
+        return _absolute(self.runs_dir or "runs") / self.name
 
     @property
     def name(self) -> str:
@@ -163,8 +151,10 @@ class RunConfig:
         identity = {k: v for k, v in self.to_dict().items() if k not in PLACEMENT}
         if self.dataset != "folder":
             del identity["data_root"]  # a named dataset is the same wherever it lies
-        elif self.data_path.is_relative_to(REPOSITORY):
-            identity["data_root"] = self.data_path.relative_to(REPOSITORY).as_posix()
+        else:
+            inside = self.data_path.is_relative_to(REPOSITORY)
+            path = self.data_path.relative_to(REPOSITORY) if inside else self.data_path
+            identity["data_root"] = path.as_posix()
         return identity
 
     def to_dict(self) -> dict:
@@ -189,7 +179,7 @@ class RunConfig:
         injected = [code for code in namespace.get("In", []) if code.startswith("# Parameters\n")]
         assigned = [
             target.id
-            for code in injected
+            for code in injected[-1:]  # run again with a mistake mended, the cell stands there twice
             for statement in ast.parse(code).body
             if isinstance(statement, ast.Assign)
             for target in statement.targets
@@ -203,6 +193,10 @@ class RunConfig:
         return cls.from_dict(parameters)
 
 
+def _absolute(folder: str) -> Path:
+    return Path(os.path.normpath(REPOSITORY / Path(folder).expanduser()))
+
+
 def _annotations() -> dict[str, Any]:
     """Field name -> annotation, in order."""
     return get_type_hints(RunConfig, include_extras=True)
@@ -213,54 +207,3 @@ def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
     return f"unknown parameter {name}, {hint}"
-
-
-def _checked(name: str, value: Any, annotation: Any) -> Any:
-    """The value as the annotation has it (an int where a float belongs becomes one), or ValueError."""
-    allowed = _words(annotation)
-    plain = _fit(value, annotation)
-    if plain is _MISFIT:
-        hint = ""
-        if isinstance(value, str) and "True or False" in allowed:
-            hint = f" (on papermill's command line: -p {name} False)"
-        raise ValueError(f"{name}={value!r}: must be {allowed}{hint}")
-    return plain
-
-
-_MISFIT = object()
-
-
-def _fit(value: Any, annotation: Any) -> Any:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        fits = (_fit(value, option) for option in arguments)
-        return next((fit for fit in fits if fit is not _MISFIT), _MISFIT)
-    if origin is Annotated:
-        kind, bound = arguments
-        plain = _fit(value, kind)
-        return plain if plain is not _MISFIT and bound.holds(plain) else _MISFIT
-    if origin is Literal:
-        return value if isinstance(value, str) and value in arguments else _MISFIT
-    if origin is list:
-        if not isinstance(value, list):
-            return _MISFIT
-        items = [_fit(item, arguments[0]) for item in value]
-        return _MISFIT if any(item is _MISFIT for item in items) else items
-    if annotation is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(value) if number and math.isfinite(value) else _MISFIT
-    # type() and not isinstance(): True is an int to Python, but no number of epochs
-    return value if type(value) is annotation else _MISFIT
-
-
-def _words(annotation: Any) -> str:
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_words(option) for option in arguments)
-    if origin is Annotated:
-        return arguments[1].words
-    if origin is Literal:
-        return "one of " + ", ".join(repr(choice) for choice in arguments)
-    if origin is list:
-        return f"a list of any of {_words(arguments[0]).removeprefix('one of ')}"
-    return {bool: "True or False", str: "a string", type(None): "None"}[annotation]

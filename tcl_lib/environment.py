@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO
 
+from tqdm import tqdm
+
 from tcl_lib.config import REPOSITORY
 
 PACKAGES = ("torch", "torchvision", "norse", "lightning-fabric", "numpy", "scikit-learn", "papermill")
@@ -35,14 +37,31 @@ def git_commit() -> str | None:
 
 
 def watched() -> bool:
-    """Whether somebody sees a progress bar move: a terminal, or a notebook open in Jupyter."""
+    """Whether somebody sees a progress bar move: in a terminal, or in a notebook open in Jupyter.
+
+    Under papermill every redrawing would be stored in the notebook. Jupyter's server tells its kernels the
+    notebook's name; papermill does not.
+    """
     return sys.stdout.isatty() or "JPY_SESSION_NAME" in os.environ
+
+
+def progress_bar(total: int, done: int = 0, unit: str = "it") -> tqdm:
+    """A bar that vanishes at its end, drawn where somebody watches."""
+    return tqdm(
+        total=total,
+        initial=done,
+        unit=unit,
+        leave=False,
+        mininterval=0.5,
+        file=sys.stdout,  # Jupyter paints what goes to stderr red
+        disable=not watched(),
+    )
 
 
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
     """A file to write that takes the place of `path` when it is complete, and never before."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, mode) as file:
             yield file

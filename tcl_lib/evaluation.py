@@ -46,6 +46,14 @@ def accuracy_by_step(logits: Tensor, labels: Tensor) -> pd.DataFrame:
     )
 
 
+@torch.no_grad()
+def firing_rates(network: nn.Module, images: Tensor) -> list[float]:
+    """The firing rate of every spiking layer on a batch, in the network's present mode; see `FiringRates`."""
+    with FiringRates(network) as firing:
+        network(images)
+    return firing.mean()
+
+
 class FiringRates:
     """The firing rate of every spiking layer while this is open, in spikes a neuron and time step.
 

@@ -67,20 +67,22 @@ def views(rows: np.ndarray, names: list[str], side: int = 64) -> Figure:
 def learning_curves(metrics: pd.DataFrame) -> Figure:
     """Losses, accuracies and firing rates over the epochs, from a run's `metrics`."""
     figure, (losses, accuracy, rates) = plt.subplots(1, 3, figsize=(10, 3))
+    dot = "o" if len(metrics) == 1 else None  # a line through one epoch would not be seen
     terms = ["loss", "cross_entropy", "contrastive"] if "contrastive" in metrics else ["cross_entropy"]
     for name in [*terms, "validation_cross_entropy"]:
-        losses.plot(metrics["epoch"], metrics[name], label=name.replace("_", " "))
+        losses.plot(metrics["epoch"], metrics[name], marker=dot, label=name.replace("_", " "))
     losses.set(title="loss", ylabel="nats", ylim=(0, None))
     for name, label in (
         ("train_accuracy", "training, augmented"),
         ("validation_accuracy", "validation, all steps"),
         ("validation_accuracy_t1", "validation, first step"),
     ):
-        accuracy.plot(metrics["epoch"], metrics[name], label=label)
+        accuracy.plot(metrics["epoch"], metrics[name], marker=dot, label=label)
     accuracy.set(title="accuracy", ylabel="%")
     layers = [name for name in metrics if name.startswith("firing_rate_")]
     for name, colour in zip(layers, sns.color_palette("viridis", len(layers)), strict=True):
-        rates.plot(metrics["epoch"], metrics[name], color=colour, label=f"layer {name.split('_')[-1]}")
+        label = f"layer {name.split('_')[-1]}"
+        rates.plot(metrics["epoch"], metrics[name], marker=dot, color=colour, label=label)
     rates.set(title="firing rate", ylabel="spikes a neuron and step", ylim=(0, None))
     for axes in (losses, accuracy, rates):
         axes.set_xlabel("epoch")
@@ -93,7 +95,7 @@ def learning_curves(metrics: pd.DataFrame) -> Figure:
 def accuracy_by_step(table: pd.DataFrame) -> Figure:
     """Test accuracy when inference stops after t steps, and of step t alone.
 
-    Takes a run's `accuracy_by_step`, or several of them one below the other with a column `loss`.
+    Takes a run's `accuracy_by_step`, or those of one run a loss, below each other, with a column `loss`.
     """
     figure, (stopped, alone) = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True)
     runs = table.groupby("loss", sort=False) if "loss" in table else [(None, table)]

@@ -120,8 +120,12 @@ def supervised_contrastive_loss(embeddings: Tensor, mask: Tensor, temperature: f
         return loss.sum() / (count > 0).sum().clamp(min=1)
 
 
-def _normalise(embeddings: Tensor, eps: float = 1e-6) -> Tensor:
-    """Unit length along the last axis; an embedding of length 0 (a silent step) stays 0, without gradient."""
+def _normalise(embeddings: Tensor) -> Tensor:
+    """Unit length along the last axis; an embedding of length 0 (a silent step) becomes 0, without gradient.
+
+    Length 0 within rounding, that is: the direction of anything shorter would be noise, its gradient huge.
+    """
+    eps = torch.finfo(embeddings.dtype).eps
     length = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
     return torch.where(length > eps, embeddings / length.clamp(min=eps), 0.0)
 

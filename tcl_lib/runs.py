@@ -113,25 +113,22 @@ def load_runs(root: str | Path = "runs") -> pd.DataFrame:
 
 def saved_config(path: Path) -> RunConfig:
     """The config a run was started with. Raises ValueError where it is damaged or has unknown parameters."""
-    parameters = read_json(path / CONFIG).get("parameters", {})
+    parameters = read_json(path / CONFIG).get("parameters")
+    if not isinstance(parameters, dict):
+        raise ValueError(f"{path / CONFIG}: is damaged (no parameters)")
     try:
         return RunConfig.from_dict(parameters)
     except ValueError as error:
         raise ValueError(f"{path / CONFIG}: {error}") from error
 
 
-def open_run(config: RunConfig) -> Run | None:
-    """Make a run's folder ready: the finished run if it is there; else None, and training starts or goes on.
+def find_finished(config: RunConfig) -> Run | None:
+    """The finished run of this config, or None if there is none or it is to be overwritten.
 
-    `overwrite=True` removes what an earlier run left. Raises ValueError where the folder belongs to a run
-    with other parameters.
+    Raises ValueError where the run's folder belongs to a run with other parameters.
     """
     path = config.run_path
-    if config.overwrite:
-        for name in FILES:
-            (path / name).unlink(missing_ok=True)
-    path.mkdir(parents=True, exist_ok=True)
-    if not (path / CONFIG).exists():
+    if config.overwrite or not (path / CONFIG).exists():
         return None
     saved, given = saved_config(path).identity(), config.identity()
     changes = [
@@ -147,6 +144,15 @@ def open_run(config: RunConfig) -> Run | None:
     return load_run(path) if (path / RESULT).exists() else None
 
 
+def prepare_folder(config: RunConfig) -> None:
+    """Make the run's folder, without the files of a run that is to be overwritten or has lost its config."""
+    path = config.run_path
+    path.mkdir(parents=True, exist_ok=True)
+    if config.overwrite or not (path / CONFIG).exists():
+        for name in FILES:
+            (path / name).unlink(missing_ok=True)
+
+
 def save_checkpoint(path: Path, state: dict) -> None:
     """Put checkpoint.pt in place, complete or not at all."""
     import torch
@@ -156,12 +162,19 @@ def save_checkpoint(path: Path, state: dict) -> None:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Read checkpoint.pt onto the CPU; it holds tensors and plain values and can run no code."""
+    """Read checkpoint.pt onto the CPU; it holds tensors and plain values and can run no code.
+
+    Raises FileNotFoundError where there is none, ValueError where it is damaged.
+    """
     import torch
 
     if not (path / CHECKPOINT).exists():
         raise FileNotFoundError(f"{path / CHECKPOINT}: the run's checkpoint was not kept")
-    return torch.load(path / CHECKPOINT, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path / CHECKPOINT, map_location="cpu", weights_only=True)
+    except Exception as error:  # what torch raises depends on where the damage is
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise ValueError(f"{path / CHECKPOINT}: is damaged ({reason}); overwrite=True trains anew") from error
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -17,7 +17,7 @@ from tcl_lib.backbones import SpikingNetwork, build_network
 from tcl_lib.config import RunConfig
 from tcl_lib.data import ImageData, load_data, training_batches
 from tcl_lib.data.batches import steps_per_epoch
-from tcl_lib.environment import check_torch, git_commit, versions, watched
+from tcl_lib.environment import git_commit, progress_bar, versions
 from tcl_lib.evaluation import FiringRates, accuracy_by_step, predict
 from tcl_lib.losses import LOSSES, ce
 
@@ -29,9 +29,8 @@ def train(config: RunConfig) -> runs.Run:
     the same numbers. Raises ValueError for parameters that do not fit the data or the machine, RuntimeError
     for a network that falls silent, FloatingPointError for a loss that is not finite.
     """
-    check_torch()
     fabric = _fabric(config)
-    finished = runs.open_run(config)
+    finished = runs.find_finished(config)
     if finished is not None:
         print(f"{finished.path} is finished: nothing to train (overwrite=True trains anew)")
         return finished
@@ -41,24 +40,20 @@ def train(config: RunConfig) -> runs.Run:
     network = build_network(config, data.image_shape, len(data.classes))
     network.to(memory_format=torch.channels_last)
     model, optimizer = fabric.setup(network, build_optimizer(network, config))
+    runs.prepare_folder(config)
     rows = _continue(config, network, optimizer)
     if not rows:
         runs.write_json(config.run_path / runs.CONFIG, _description(config, data, network, fabric))
 
     steps = steps_per_epoch(data, config)
-    bar = tqdm(
-        total=config.epochs * steps,
-        initial=len(rows) * steps,
-        mininterval=0.5,
-        leave=False,
-        disable=not watched(),
-    )
-    with bar:
+    with progress_bar(config.epochs * steps, done=len(rows) * steps, unit="step") as bar:
         for epoch in range(len(rows) + 1, config.epochs + 1):
             started = time.perf_counter()
-            row = {"epoch": epoch} | _train_epoch(fabric, model, optimizer, data, config, epoch, bar)
-            row |= _validate(fabric, model, data, config)
-            rows.append(row | {"seconds": time.perf_counter() - started})
+            last_loss = rows[-1]["loss"] if rows else None
+            means = _train_epoch(fabric, model, optimizer, data, config, epoch, last_loss, bar)
+            means |= _validate(fabric, model, data, config)
+            _check_health(network, means, epoch, config)
+            rows.append({"epoch": epoch} | means | {"seconds": time.perf_counter() - started})
             _save(config, network, optimizer, rows)
             tqdm.write(_line(rows[-1], config))
 
@@ -94,13 +89,13 @@ def _train_epoch(
     data: ImageData,
     config: RunConfig,
     epoch: int,
+    last_loss: float | None,
     bar: tqdm,
 ) -> dict[str, float]:
     """One pass over the training part; the means of its losses, accuracy and firing rates."""
     model.train()
     steps = steps_per_epoch(data, config)
     sums: dict[str, float] = defaultdict(float)
-    value = math.nan
     with FiringRates(model) as firing:
         batches = training_batches(data, config, epoch, fabric.device)
         for step, (images, labels) in enumerate(batches, start=1):
@@ -110,12 +105,13 @@ def _train_epoch(
             output = model(images)
             terms = LOSSES[config.loss](output, labels, config)
             loss = sum(terms.values())
-            last, value = value, loss.item()
+            value = loss.item()
             if not math.isfinite(value):
                 raise FloatingPointError(
-                    f"the loss is {value} in epoch {epoch}, step {step} of {steps}; the last finite value"
-                    f" was {last:.4g}. Try a lower lr ({config.lr})"
+                    f"the loss is {value} in epoch {epoch}, step {step} of {steps}; its last finite value was"
+                    f" {last_loss}. Try a lower lr ({config.lr})"
                 )
+            last_loss = value
             optimizer.zero_grad()
             fabric.backward(loss)
             optimizer.step()
@@ -128,14 +124,8 @@ def _train_epoch(
             if epoch == step == 1:
                 _report_firing(firing.mean(), config)
             bar.update()
-        rates = firing.mean()
-    if rates[-1] == 0:
-        raise RuntimeError(
-            f"the network is dead: layer {len(rates)} of {len(rates)} fired no spike in epoch {epoch}"
-            f" (v_th={config.v_th}, decay={config.decay}, lr={config.lr})"
-        )
-    means = {name: total / steps for name, total in sums.items()}
-    return means | {"lr": rate} | {f"firing_rate_{n}": r for n, r in enumerate(rates, start=1)}
+        rates = {f"firing_rate_{layer}": mean for layer, mean in enumerate(firing.mean(), start=1)}
+    return {name: total / steps for name, total in sums.items()} | {"lr": rate} | rates
 
 
 def _validate(fabric: Fabric, model: nn.Module, data: ImageData, config: RunConfig) -> dict[str, float]:
@@ -147,6 +137,29 @@ def _validate(fabric: Fabric, model: nn.Module, data: ImageData, config: RunConf
         "validation_accuracy": float(accuracy.iloc[-1]),
         "validation_accuracy_t1": float(accuracy.iloc[0]),
     }
+
+
+def _check_health(network: nn.Module, means: dict[str, float], epoch: int, config: RunConfig) -> None:
+    """Stop a run that cannot come to anything any more.
+
+    A weight that is not a number makes its neuron silent and not the loss infinite: it has to be looked for.
+    """
+    finite = all(parameter.isfinite().all() for parameter in network.parameters())
+    if not finite or not math.isfinite(means["validation_cross_entropy"]):
+        raise FloatingPointError(
+            f"the weights are no longer finite after epoch {epoch}; its mean loss was {means['loss']:.4g}."
+            f" Try a lower lr ({config.lr})"
+        )
+    rates = _rates(means)
+    if rates[-1] == 0:
+        raise RuntimeError(
+            f"the network is dead: layer {len(rates)} of {len(rates)} fired no spike in epoch {epoch}"
+            f" (v_th={config.v_th}, decay={config.decay}, lr={config.lr})"
+        )
+
+
+def _rates(means: dict[str, float]) -> list[float]:
+    return [rate for name, rate in means.items() if name.startswith("firing_rate_")]
 
 
 def _report_firing(rates: list[float], config: RunConfig) -> None:
@@ -162,7 +175,7 @@ def _report_firing(rates: list[float], config: RunConfig) -> None:
 
 
 def _line(row: dict[str, float], config: RunConfig) -> str:
-    rates = [rate for name, rate in row.items() if name.startswith("firing_rate_")]
+    rates = _rates(row)
     return (
         f"epoch {row['epoch']:3d}/{config.epochs}  loss {row['loss']:6.3f}"
         f"  train {row['train_accuracy']:5.1f} %  validation {row['validation_accuracy']:5.1f} %"
@@ -202,7 +215,7 @@ def _description(config: RunConfig, data: ImageData, network: SpikingNetwork, fa
 def _continue(config: RunConfig, network: nn.Module, optimizer: Optimizer) -> list[dict]:
     """Go back to the last full epoch of a run that was cut off; the metrics so far."""
     if not (config.run_path / runs.CHECKPOINT).exists():
-        return []
+        return []  # a new run
     state = runs.load_checkpoint(config.run_path)
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
@@ -217,6 +230,7 @@ def _save(config: RunConfig, network: nn.Module, optimizer: Optimizer, rows: lis
 
 
 def _finish(config: RunConfig, accuracy: pd.DataFrame, rows: list[dict[str, float]]) -> None:
+    runs.write_csv(config.run_path / runs.METRICS, pd.DataFrame(rows))  # it may have been cut off before
     runs.write_csv(config.run_path / runs.ACCURACY, accuracy)
     best = max(rows, key=lambda row: row["validation_accuracy"])
     result = {

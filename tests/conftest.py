@@ -4,9 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tcl_lib import RunConfig
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch):
+    """The same draws in every test, whatever ran before it, and no sign of a notebook that is watched."""
+    torch.manual_seed(0)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
 
 
 @pytest.fixture

@@ -17,18 +17,18 @@ def images(batch=16, channels=3, height=12, width=10) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("flip", [True, False])
-@pytest.mark.parametrize("padding", [0, 1, 4])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (4, 3), (0, 9)])
 def test_crop_and_flip_sample_by_sample(padding, flip):
     batch = images()
     result = crop_and_flip(batch, padding, flip, seeded())
     generator = seeded()
-    down = torch.randint(-padding, padding + 1, (16, 1), generator=generator).flatten().tolist()
-    right = torch.randint(-padding, padding + 1, (16, 1), generator=generator).flatten().tolist()
+    high, wide = padding
+    down = torch.randint(-high, high + 1, (16, 1), generator=generator).flatten().tolist()
+    right = torch.randint(-wide, wide + 1, (16, 1), generator=generator).flatten().tolist()
     heads = (torch.rand(16, 1, generator=generator) < 0.5).flatten().tolist() if flip else [False] * 16
     for image, view, dy, dx, head in zip(batch.numpy(), result.numpy(), down, right, heads, strict=True):
-        around = ((0, 0), (padding, padding), (padding, padding))
-        padded = np.pad(image, around, mode="reflect")
-        expected = padded[:, padding + dy : padding + dy + 12, padding + dx : padding + dx + 10]
+        padded = np.pad(image, ((0, 0), (high, high), (wide, wide)), mode="reflect")
+        expected = padded[:, high + dy : high + dy + 12, wide + dx : wide + dx + 10]
         assert (view == (expected[:, :, ::-1] if head else expected)).all()
     if flip:
         assert 0 < sum(heads) < 16
@@ -37,7 +37,7 @@ def test_crop_and_flip_sample_by_sample(padding, flip):
 def test_shifts_cover_their_range_evenly():
     # a column of row numbers: the first pixel tells the shift
     batch = torch.arange(20, dtype=torch.uint8).view(1, 1, 20, 1).expand(9000, 1, 20, 20)
-    shifted = crop_and_flip(batch, 4, False, seeded())[:, 0, 10, 0].long() - 10
+    shifted = crop_and_flip(batch, (4, 4), False, seeded())[:, 0, 10, 0].long() - 10
     counts = torch.bincount(shifted + 4, minlength=9)
     assert len(counts) == 9
     assert (counts - 1000).abs().max() < 150  # five standard deviations
@@ -86,3 +86,10 @@ def test_the_shift_is_an_eighth_of_the_side():
     ramp = torch.arange(32, dtype=torch.uint8).view(1, 1, 1, 32).expand(500, 1, 32, 32)
     views = augment(ramp, seeded(), flip=False, cutout=0, autoaugment=False)
     assert sorted((views[:, 0, 0, 16].long() - 16).unique().tolist()) == list(range(-4, 5))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 100), (100, 4), (7, 17)])
+def test_any_shape_of_image(shape):
+    batch = images(height=shape[0], width=shape[1])
+    views = augment(batch, seeded(), flip=True, cutout=0, autoaugment=False)
+    assert views.shape == batch.shape

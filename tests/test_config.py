@@ -81,7 +81,7 @@ def test_relations_are_what_the_losses_know():
         ("seed", -1, "from 0"),
         ("seed", 2**32, "from 0 to 4294967295"),
         ("epochs", 0, ">= 1"),
-        ("train_size", 0, ">= 1 or None"),
+        ("train_size", 1, ">= 2 or None"),
         ("validation_fraction", 0, "> 0 and <= 0.5"),
         ("positives", "class", "a list of any of 'class', 'time', 'view'"),
         ("positives", ["class", "step"], "'time'"),
@@ -89,7 +89,10 @@ def test_relations_are_what_the_losses_know():
         ("run_name", "../elsewhere", "letters, digits"),
         ("run_name", "", "letters, digits"),
         ("run_name", "..", "starting with a letter or digit"),
-        ("data_root", 3, "a string or None"),
+        ("data_root", 3, "a folder's path or None"),
+        ("data_root", "", "a folder's path or None"),
+        ("runs_dir", "", "a folder's path or None"),
+        ("lr", 10**400, "> 0"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line(name, value, allowed):
@@ -177,8 +180,9 @@ def test_where_a_run_lies_does_not_change_what_it_is(tmp_path):
 def test_for_a_folder_the_data_are_part_of_what_it_is():
     relative = RunConfig(dataset="folder", data_root="data/images")
     absolute = RunConfig(dataset="folder", data_root=str(REPOSITORY / "data" / "images"))
+    roundabout = RunConfig(dataset="folder", data_root="data/others/../images/")
     other = RunConfig(dataset="folder", data_root="data/others")
-    assert relative.name == absolute.name != other.name
+    assert relative.name == absolute.name == roundabout.name != other.name
     assert relative.identity() == absolute.identity()
 
 
@@ -211,6 +215,11 @@ def test_a_mistyped_parameter_is_refused(wrong, meant):
         RunConfig.from_notebook(notebook_namespace(f"# Parameters\n{wrong} = 0.5\n"))
     with pytest.raises(ValueError, match=rf"unknown parameter {wrong}, did you mean {meant}\?"):
         RunConfig.from_dict({wrong: 0.5})
+
+
+def test_a_mended_mistake_is_forgiven():
+    namespace = notebook_namespace("# Parameters\nlrr = 0.5\n", "# Parameters\nlr = 0.5\n")
+    assert RunConfig.from_notebook(namespace) == RunConfig(lr=0.5)
 
 
 def test_a_parameter_like_no_other_gets_the_list():

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data
 from tcl_lib.data import normalise
-from tcl_lib.evaluation import FiringRates, accuracy_by_step, predict
+from tcl_lib.evaluation import FiringRates, accuracy_by_step, firing_rates, predict
 from tcl_lib.neurons import Spiking
 
 
@@ -67,9 +67,9 @@ def test_firing_rates_by_hand():
 def test_firing_rates_count_every_layer_in_order():
     config = RunConfig(backbone="resnet19", loss="ce")
     network = build_network(config, (3, 16, 16), 10)
-    with FiringRates(network) as firing:
-        features = network(torch.randn(2, 3, 16, 16)).features
-    rates = firing.mean()
+    images = torch.randn(2, 3, 16, 16)
+    features = network(images).features
+    rates = firing_rates(network, images)
     assert len(rates) == 1 + 2 * 8 + 1
     assert rates[-1] == pytest.approx(features.mean().item())
     assert np.all(np.array(rates[:-1]) > 0)

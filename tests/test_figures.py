@@ -51,6 +51,11 @@ def test_learning_curves():
     assert drawn(figure)
 
 
+def test_a_single_epoch_is_seen():
+    figure = figures.learning_curves(METRICS[:1])
+    assert all(line.get_marker() == "o" for axes in figure.axes for line in axes.lines)
+
+
 def test_without_contrast_the_loss_is_the_cross_entropy():
     losses = lines(figures.learning_curves(METRICS.drop(columns="contrastive")).axes[0])
     assert list(losses) == ["cross entropy", "validation cross entropy"]

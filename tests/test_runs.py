@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -87,7 +88,8 @@ def test_no_such_folder(read, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"parameters": {"lrr": 1}}', '{"parameters": {"lr": "x"}}']
+    "content",
+    ["", "{", "[]", "{}", '{"parameters": []}', '{"parameters": {"lrr": 1}}', '{"parameters": {"lr": "x"}}'],
 )
 def test_a_damaged_config_is_named(finished, content):
     path = finished().run_path
@@ -106,7 +108,7 @@ def test_a_damaged_table_is_named(finished):
 
 def test_a_finished_run_is_found_by_its_config(finished):
     config = finished()
-    assert runs.open_run(config).path == config.run_path
+    assert runs.find_finished(config).path == config.run_path
 
 
 def test_a_folder_of_another_run_is_not_touched(finished, tiny):
@@ -114,7 +116,7 @@ def test_a_folder_of_another_run_is_not_touched(finished, tiny):
     before = json.loads((tiny(run_name="mine").run_path / runs.RESULT).read_text())
     other = tiny(run_name="mine", lr=0.2, loss="ce")
     with pytest.raises(ValueError, match="holds a run with other parameters") as caught:
-        runs.open_run(other)
+        runs.find_finished(other)
     assert "loss='stcl' there, 'ce' here" in str(caught.value)
     assert "lr=0.1 there, 0.2 here" in str(caught.value)
     assert "seed" not in str(caught.value)
@@ -125,7 +127,10 @@ def test_overwrite_takes_a_run_s_own_files_only(finished, tiny):
     config = finished()
     notebook = config.run_path / "train.ipynb"
     notebook.write_text("{}")
-    assert runs.open_run(tiny(overwrite=True)) is None
+    anew = tiny(overwrite=True)
+    assert runs.find_finished(anew) is None
+    assert (config.run_path / runs.RESULT).exists()
+    runs.prepare_folder(anew)
     assert list(config.run_path.iterdir()) == [notebook]
 
 
@@ -147,11 +152,26 @@ def test_numbers_survive_the_files(tmp_path):
     assert pd.read_csv(tmp_path / "t.csv")["x"].tolist() == values
 
 
+@pytest.mark.parametrize("content", [b"", b"noise", b"PK\x03\x04 half a file"])
+def test_a_damaged_checkpoint_is_named_in_one_line(tmp_path, content):
+    (tmp_path / runs.CHECKPOINT).write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"checkpoint\.pt: is damaged .*overwrite=True trains anew"
+    ) as caught:
+        runs.load_checkpoint(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_checkpoint_can_run_no_code(tmp_path):
+    mark = tmp_path / "mark"
+
     class Harmful:
         def __reduce__(self):
-            return (print, ("this must not run",))
+            return (Path.touch, (mark,))
 
     torch.save({"network": Harmful()}, tmp_path / runs.CHECKPOINT)
-    with pytest.raises(Exception, match=r"weights_only|Unsupported"):
+    with pytest.raises(ValueError, match="is damaged"):
         runs.load_checkpoint(tmp_path)
+    assert not mark.exists()
+    torch.load(tmp_path / runs.CHECKPOINT, weights_only=False)
+    assert mark.exists()  # it would have

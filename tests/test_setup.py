@@ -45,6 +45,16 @@ def test_the_tested_set_holds_what_the_project_asks_for(requirement):
     assert CONSTRAINTS[requirement.name.lower()] in requirement.specifier
 
 
+def test_the_tested_set_installs_on_every_python_allowed():
+    for name in CONSTRAINTS:
+        try:
+            requires = metadata.metadata(name)["Requires-Python"]
+        except metadata.PackageNotFoundError:  # for another Python or system than this one
+            continue
+        missing = [v for v in ("3.11.0", "3.12.0") if v not in SpecifierSet(requires or "")]
+        assert not missing, f"{name} {CONSTRAINTS[name]} does not install on Python {missing}"
+
+
 @pytest.mark.parametrize(
     "name",
     ["torch", "torchvision", "norse", "jupyterlab", "matplotlib", "seaborn", "papermill", "pandas"],

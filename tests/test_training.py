@@ -6,18 +6,15 @@ import math
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
 
-from tcl_lib import RunConfig, build_network, load_data, load_run, runs, train
-from tcl_lib.evaluation import accuracy_by_step, predict
+from tcl_lib import RunConfig, build_network, load_data, load_run, runs, train, training
+from tcl_lib.evaluation import accuracy_by_step, firing_rates, predict
 from tcl_lib.training import build_optimizer, learning_rate
-
-LOSSES = ["ce", "per_step_ce", "tcl", "stcl"]
 
 
 def numbers(run) -> pd.DataFrame:
@@ -28,13 +25,13 @@ def weights(run) -> dict[str, torch.Tensor]:
     return runs.load_checkpoint(run.path)["network"]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss_learns(tiny, loss):
-    run = train(tiny(loss=loss, train_size=None, epochs=4))
+@pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
+def test_the_default_run_learns_with_every_loss(tmp_path, loss):
+    run = train(RunConfig(loss=loss, runs_dir=str(tmp_path), device="cpu"))
     metrics = run.metrics
-    assert metrics["epoch"].tolist() == [1, 2, 3, 4]
-    assert metrics["loss"].iloc[-1] < 0.8 * metrics["loss"].iloc[0]
-    assert run.result["test_accuracy"] > 80
+    assert metrics["epoch"].tolist() == list(range(1, 16))
+    assert metrics["loss"].iloc[-1] < 0.5 * metrics["loss"].iloc[0]
+    assert run.result["test_accuracy"] >= 97.5
     rates = metrics[[f"firing_rate_{layer}" for layer in range(1, 5)]]
     assert ((rates > 0) & (rates < 1)).all(axis=None)
 
@@ -105,7 +102,7 @@ def test_a_finished_run_is_shown_and_not_trained(tiny, capsys):
     assert (run.path / runs.RESULT).stat().st_mtime_ns > times[run.path / runs.RESULT]
 
 
-def test_a_killed_run_goes_on_to_the_same_numbers(tiny):
+def test_a_killed_run_goes_on_to_the_same_numbers(tiny, capsys):
     config = tiny(epochs=12, loss="tcl")
     undisturbed = train(dataclasses.replace(config, run_name="undisturbed"))
     code = f"from tcl_lib import RunConfig, train; train(RunConfig(**{config.to_dict()!r}))"
@@ -120,9 +117,11 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tiny):
         load_run(config.run_path)
     done = len(runs.load_checkpoint(config.run_path)["rows"])
     assert 3 <= done < 12
-    started = time.perf_counter()
+    capsys.readouterr()
     run = train(config)
-    assert time.perf_counter() - started < 60
+    printed = capsys.readouterr().out
+    assert f"continuing {config.run_path} after epoch {done}" in printed
+    assert printed.count("\nepoch ") == 12 - done
     pd.testing.assert_frame_equal(numbers(run), numbers(undisturbed), check_exact=True)
     pd.testing.assert_frame_equal(run.accuracy_by_step, undisturbed.accuracy_by_step, check_exact=True)
     expected = weights(undisturbed)
@@ -132,10 +131,22 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tiny):
 def test_a_run_killed_before_its_result_only_needs_that(tiny):
     config = tiny()
     run = train(config)
-    expected = run.result
-    (run.path / runs.RESULT).unlink()
-    (run.path / runs.ACCURACY).unlink()
-    assert train(config).result == expected
+    expected, metrics = run.result, run.metrics
+    for name in (runs.RESULT, runs.ACCURACY, runs.METRICS):
+        (run.path / name).unlink()
+    again = train(config)
+    assert again.result == expected
+    pd.testing.assert_frame_equal(again.metrics, metrics, check_exact=True)
+
+
+def test_a_run_that_lost_its_config_starts_anew(tiny):
+    config = tiny()
+    run = train(config)
+    expected = numbers(run)
+    (run.path / runs.CONFIG).unlink()
+    again = train(config)
+    assert again.config == config
+    pd.testing.assert_frame_equal(numbers(again), expected, check_exact=True)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny):
@@ -145,9 +156,28 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
     message = str(caught.value)
     assert message.startswith("the loss is ")
     assert "in epoch 1, step " in message
-    assert "of 3; the last finite value was 2." in message
+    assert "of 3; its last finite value was 2." in message
     assert "lr (1e+30)" in message
     assert not (config.run_path / runs.RESULT).exists()
+
+
+def test_the_last_finite_value_may_be_an_epoch_ago(tiny):
+    # one step an epoch: the first moves the weights out of all bounds, the second finds out
+    config = tiny(lr=1e16, warmup_epochs=0, train_size=32, weight_decay=0.0, loss="ce", v_th=1e-3)
+    with pytest.raises(FloatingPointError, match=r"last finite value was 2\.|its mean loss was 2\."):
+        train(config)
+
+
+def test_weights_that_are_not_finite_are_found_where_the_loss_hides_them(tiny, monkeypatch):
+    def spoiled(config, shape, classes):
+        network = build_network(config, shape, classes)
+        # a neuron compares its potential with the threshold: not a number is not above it
+        torch.nn.init.constant_(network.body[1][1].weight[0], math.nan)
+        return network
+
+    monkeypatch.setattr(training, "build_network", spoiled)
+    with pytest.raises(FloatingPointError, match="the weights are no longer finite after epoch 1"):
+        train(tiny())
 
 
 def test_a_dead_network_is_named_at_the_first_step(tiny, capsys):
@@ -167,13 +197,8 @@ def test_a_living_network_is_not_warned_of(tiny, capsys):
 
 @pytest.mark.parametrize("backbone", ["convnet", "vggsnn", "resnet19"])
 def test_every_backbone_fires_from_the_first_step(backbone):
-    from tcl_lib.evaluation import FiringRates
-
-    torch.manual_seed(0)
     network = build_network(RunConfig(backbone=backbone), (3, 32, 32), 10)
-    with FiringRates(network) as firing:
-        network(torch.randn(4, 3, 32, 32))
-    assert min(firing.mean()) > 0.02
+    assert min(firing_rates(network, torch.randn(4, 3, 32, 32))) > 0.02
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
@@ -184,10 +209,15 @@ def test_a_missing_device_is_named(tiny):
 
 
 def test_bad_data_leave_an_earlier_run_alone(tiny, tmp_path):
-    run = train(tiny())
+    run = train(tiny(run_name="mine"))
+    expected = run.result
+    bad = {"dataset": "folder", "data_root": str(tmp_path / "none"), "run_name": "mine", "overwrite": True}
     with pytest.raises(FileNotFoundError, match="has no train/"):
-        train(tiny(dataset="folder", data_root=str(tmp_path / "none")))
-    assert load_run(run.path).result == run.result
+        train(tiny(**bad))
+    assert load_run(run.path).result == expected
+    with pytest.raises(FileNotFoundError):
+        train(tiny(**(bad | {"run_name": "new"})))
+    assert not tiny(run_name="new").run_path.exists()
 
 
 def test_no_weight_decay_on_norms_and_biases():

@@ -17,23 +17,24 @@ def augment(images: Tensor, generator: Generator, *, flip: bool, cutout: int, au
     """
     if autoaugment:
         images = _autoaugment(images, generator)
-    images = crop_and_flip(images, images.shape[-1] // 8, flip, generator)
+    height, width = images.shape[-2:]
+    images = crop_and_flip(images, (height // 8, width // 8), flip, generator)
     return erase_square(images, cutout, generator) if cutout else images
 
 
-def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: Generator) -> Tensor:
-    """Shift by up to `padding` pixels each way, the border reflected, and flip half of them: [B, C, H, W].
+def crop_and_flip(images: Tensor, padding: tuple[int, int], flip: bool, generator: Generator) -> Tensor:
+    """Shift by up to `padding` rows and columns, the border reflected, and flip half of them: [B, C, H, W].
 
     One gather: a shift, a reflection and a flip only say from which row and column a pixel comes.
     """
     batch, channels, height, width = images.shape
 
-    def shifted(size: int) -> Tensor:
+    def shifted(size: int, padding: int) -> Tensor:
         shift = torch.randint(-padding, padding + 1, (batch, 1), generator=generator)
         index = (torch.arange(size) + shift).abs()  # [B, size], reflected at the first pixel
         return (size - 1) - (size - 1 - index).abs()  # ... and at the last
 
-    rows, columns = shifted(height), shifted(width)
+    rows, columns = shifted(height, padding[0]), shifted(width, padding[1])
     if flip:
         heads = torch.rand(batch, 1, generator=generator) < 0.5
         columns = torch.where(heads, columns.flip(1), columns)

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from tcl_lib.config import REPOSITORY
-from tcl_lib.environment import replacing, watched
+from tcl_lib.environment import progress_bar, replacing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # Modes that become RGB without loss of range; 16 and 32 bit images would be clipped.
@@ -77,7 +76,7 @@ def _files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
         if not paths:
             raise ValueError(f"{folder / name}: class folder is empty")
         for path in paths:
-            if path.suffix.lower() not in SUFFIXES:
+            if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 raise ValueError(f"{path}: is not a {', '.join(SUFFIXES)} file")
         members += [(path, label) for path in paths]
     return members
@@ -92,8 +91,8 @@ def _decode(paths: list[Path]) -> Tensor:
     """Decode on all cores: uint8 [N, 3, H, W]."""
     first = _pixels(paths[0])
     images = np.empty((len(paths), *first.shape), np.uint8)  # [N, H, W, 3]
-    bar = tqdm(total=len(paths), desc="decoding once", unit="image", disable=not watched())
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    print(f"decoding {len(paths)} images, once", flush=True)
+    with progress_bar(len(paths), unit="image") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             for index, pixels in enumerate(pool.map(_pixels, paths)):
                 if pixels.shape != first.shape:
@@ -103,7 +102,7 @@ def _decode(paths: list[Path]) -> Tensor:
                     )
                 images[index] = pixels
                 bar.update()
-        except ValueError:
+        except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
@@ -124,8 +123,8 @@ def _fingerprint(root: Path, paths: list[Path]) -> str:
     digest = hashlib.sha256(b"decoded as RGB, 1")
     for path in paths:
         status = path.stat()
-        line = f"{path.relative_to(root)}\t{status.st_size}\t{status.st_mtime_ns}\n"
-        digest.update(line.encode())
+        digest.update(os.fsencode(path.relative_to(root)))
+        digest.update(f"\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,16 +1,20 @@
 """Image datasets as uint8 tensors in memory, in three disjoint parts: training, validation, test."""
 
+import io
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torchvision
 from sklearn.datasets import load_digits
 from torch import Tensor
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from tcl_lib.config import RunConfig
 from tcl_lib.data.folder import load_folder
+from tcl_lib.environment import watched
 
 # The digits come in one part: every fifth is the test set, the same whatever the seed of a run.
 DIGITS_TEST_SIZE, DIGITS_TEST_SEED = 360, 0
@@ -71,7 +75,11 @@ def load_data(config: RunConfig) -> ImageData:
             f"train_size={size}: {config.dataset} has {left} training images beside {held_out} for validation"
         )
     if size < 2:
-        raise ValueError(f"{config.dataset}: {size} training image, at least 2 are needed")
+        raise ValueError(f"{config.dataset}: {size} training images, at least 2 are needed")
+    if config.cutout >= min(train.images.shape[2:]):
+        raise ValueError(
+            f"cutout={config.cutout}: would erase images of {list(train.images.shape[2:])} pixels"
+        )
     return ImageData(
         train=_take(train, order[held_out : held_out + size]),
         validation=_take(train, order[:held_out]),
@@ -107,23 +115,29 @@ def _digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
 
 
 def _cifar(config: RunConfig) -> tuple[Split, Split, list[str]]:
-    source = {
-        "cifar10": torchvision.datasets.CIFAR10,
-        "cifar100": torchvision.datasets.CIFAR100,
-    }[config.dataset]
+    source = {"cifar10": CIFAR10, "cifar100": CIFAR100}[config.dataset]
     root = config.data_path
-    try:
-        parts = [source(root, train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
-        raise ConnectionError(
-            f"{config.dataset} is not in {root} and could not be downloaded ({error});"
-            f" put {source.filename} there yourself, or point data_root to the folder that holds it"
-        ) from error
+    # torchvision's bar goes to stderr; where nobody watches, it would only fill the notebook
+    with nullcontext() if watched() else redirect_stderr(io.StringIO()):
+        parts = _download(source, root, config.dataset)
     train, test = (
         Split(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
         for part in parts
     )
     return train, test, list(parts[0].classes)
+
+
+def _download(source: type[CIFAR10], root: Path, dataset: str) -> list[CIFAR10]:
+    """Training and test part, from `root` or else from the network."""
+    if not (root / source.base_folder).is_dir():
+        print(f"downloading {dataset} to {root}", flush=True)
+    try:
+        return [source(root, train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        raise ConnectionError(
+            f"{dataset} is not in {root} and could not be downloaded ({error});"
+            f" put {source.filename} there yourself, or point data_root to the folder that holds it"
+        ) from error
 
 
 def _folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
