@@ -1,7 +1,7 @@
 """Leaky integrate-and-fire neurons over a sequence of time steps, on Norse's functional steps.
 
 Shapes: T time steps, B batch. Every function takes and returns [T, B, ...]; the state starts at rest in
-every call and is not kept.
+every call and is not kept. The membrane potential has the input's precision: bfloat16 inside autocast.
 """
 
 import torch

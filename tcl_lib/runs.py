@@ -57,6 +57,7 @@ class Run:
     def model(self) -> "SpikingNetwork":
         """The trained network of the last epoch, on the CPU, in evaluation mode.
 
+        It computes in float32; for the numbers of a run in bf16-mixed, use it inside `torch.autocast`.
         Raises FileNotFoundError where the checkpoint was not kept.
         """
         from tcl_lib.backbones import build_network

@@ -147,8 +147,8 @@ def _check_health(network: nn.Module, means: dict[str, float], epoch: int, confi
     finite = all(parameter.isfinite().all() for parameter in network.parameters())
     if not finite or not math.isfinite(means["validation_cross_entropy"]):
         raise FloatingPointError(
-            f"the weights are no longer finite after epoch {epoch}; its mean loss was {means['loss']:.4g}."
-            f" Try a lower lr ({config.lr})"
+            f"the weights or logits are no longer finite after epoch {epoch}, whose mean loss was"
+            f" {means['loss']:.4g}. Try a lower lr ({config.lr})"
         )
     rates = _rates(means)
     if rates[-1] == 0:
