@@ -22,6 +22,9 @@ Positive = Annotated[float, Bound("a number > 0", lambda x: x > 0)]
 Weight = Annotated[float, Bound("a number >= 0", lambda x: x >= 0)]
 BelowOne = Annotated[float, Bound("a number >= 0 and < 1", lambda x: 0 <= x < 1)]
 Fraction = Annotated[float, Bound("a number > 0 and <= 0.5", lambda x: 0 < x <= 0.5)]
+Size = Annotated[
+    list[AtLeast1], Bound("[width, height], two whole numbers >= 1", lambda size: len(size) == 2)
+]
 Folder = Annotated[str, Bound("a folder's path", lambda s: s != "" and "\0" not in s)]
 Name = Annotated[
     str,

@@ -20,14 +20,28 @@ from tcl_lib.checks import (
     NotNegative,
     Positive,
     Seed,
+    Size,
     Weight,
     checked,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CACHE = REPOSITORY / "data" / "cache"  # decoded images and counted frames; may be deleted at any time
 
 # Where things lie and what they run on: a run is the same run whatever these say.
 PLACEMENT = ("device", "runs_dir", "run_name", "overwrite")
+# Datasets that are a user's own folder: where it lies says what it is.
+FOLDERS = ("folder", "events_folder")
+EVENT_DATASETS = ("dvs_cifar10", "nmnist", "events_folder", "moving_digits")
+EVENT_PARAMETERS = (
+    "frame_by",
+    "frame_size",
+    "count_scale",
+    "split",
+    "event_augmentation",
+    "sensor_size",
+    "skip_bad_recordings",
+)
 # What a run's name spells out; everything else that differs from the defaults goes into a hash.
 NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
 
@@ -43,7 +57,16 @@ class RunConfig:
     """
 
     # data
-    dataset: Literal["digits", "cifar10", "cifar100", "folder"] = "digits"
+    dataset: Literal[
+        "digits",
+        "cifar10",
+        "cifar100",
+        "folder",
+        "dvs_cifar10",
+        "nmnist",
+        "events_folder",
+        "moving_digits",
+    ] = "digits"
     data_root: Folder | None = None
     train_size: AtLeast2 | None = None
     validation_fraction: Fraction = 0.1
@@ -51,6 +74,14 @@ class RunConfig:
     flip: bool | None = None
     cutout: NotNegative = 0
     autoaugment: bool = False
+    # event data
+    frame_by: Literal["time", "count"] = "time"
+    frame_size: AtLeast1 | None = None
+    count_scale: Literal["max", "none"] = "max"
+    split: Literal["tet", "tebn", "spikingjelly", "seeded"] = "tet"
+    event_augmentation: Literal["roll", "nda"] = "roll"
+    sensor_size: Size | None = None
+    skip_bad_recordings: bool = False
     # network
     backbone: Literal["convnet", "vggsnn", "resnet19"] = "convnet"
     stem_width: AtLeast1 = 64
@@ -85,13 +116,16 @@ class RunConfig:
     def __post_init__(self):
         for name, annotation in _annotations().items():
             object.__setattr__(self, name, checked(name, getattr(self, name), annotation))
-        if self.dataset == "folder" and self.data_root is None:
-            raise ValueError("data_root=None: dataset 'folder' needs the folder that holds train/ and test/")
+        if self.dataset in FOLDERS and self.data_root is None:
+            raise ValueError(
+                f"data_root=None: dataset {self.dataset!r} needs the folder that holds train/ and test/"
+            )
+        self._check_effect()
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
-        if not self.augment and (self.cutout or self.autoaugment):
-            name = "cutout" if self.cutout else "autoaugment"
-            raise ValueError(f"{name}={getattr(self, name)}: has no effect with augment=False")
+        for name in ("cutout", "autoaugment", "event_augmentation"):
+            if not self.augment and getattr(self, name) != getattr(RunConfig, name):
+                raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with augment=False")
         if len(set(self.positives)) < len(self.positives):
             raise ValueError(f"positives={self.positives}: names a relation twice")
         if self.contrastive and not self._has_positives():
@@ -100,12 +134,37 @@ class RunConfig:
                 " no anchor would have a positive; add 'class'"
             )
 
+    def _check_effect(self) -> None:
+        """Refuse a parameter that was set and does nothing for the dataset."""
+        idle = {"cutout", "autoaugment"} if self.events else set(EVENT_PARAMETERS)
+        if self.dataset != "dvs_cifar10":
+            idle.add("split")
+        if self.dataset != "events_folder":
+            idle.add("sensor_size")
+        for name in _annotations():
+            if name in idle and getattr(self, name) != getattr(RunConfig, name):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: has no effect with dataset={self.dataset!r}"
+                )
+
     def _has_positives(self) -> bool:
         return (
             "class" in self.positives
             or ("time" in self.positives and self.time_steps > 1)
             or ("view" in self.positives and self.views > 1)
         )
+
+    @property
+    def events(self) -> bool:
+        """Whether the data are an event camera's, another frame at every time step."""
+        return self.dataset in EVENT_DATASETS
+
+    @property
+    def data_label(self) -> str:
+        """What tables and figures call the data."""
+        if self.dataset == "dvs_cifar10":
+            return f"dvs_cifar10 (split: {self.split})"
+        return "moving_digits (simulated)" if self.dataset == "moving_digits" else self.dataset
 
     @property
     def contrastive(self) -> bool:
@@ -134,7 +193,7 @@ class RunConfig:
             return self.run_name
         name = f"{self.dataset}-{self.backbone}-{self.loss}-T{self.time_steps}-s{self.seed}"
         defaults = RunConfig(dataset=self.dataset, data_root=self.data_root).identity()
-        if self.dataset == "folder":
+        if self.dataset in FOLDERS:
             defaults["data_root"] = None
         changes = {
             key: value
@@ -149,7 +208,7 @@ class RunConfig:
     def identity(self) -> dict:
         """The parameters that shape the result: two runs with equal identity are the same run."""
         identity = {k: v for k, v in self.to_dict().items() if k not in PLACEMENT}
-        if self.dataset != "folder":
+        if self.dataset not in FOLDERS:
             del identity["data_root"]  # a named dataset is the same wherever it lies
         else:
             inside = self.data_path.is_relative_to(REPOSITORY)

@@ -7,20 +7,20 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from tcl_lib.data import ImageData, Split, normalise
+from tcl_lib.data import Data, Split
 from tcl_lib.neurons import Spiking
 
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, split: Split, data: ImageData, batch_size: int, device: torch.device | str
+    network: nn.Module, split: Split, data: Data, batch_size: int, device: torch.device | str
 ) -> Tensor:
-    """Logits of every image, not augmented, in evaluation mode: float [T, N, K] on the CPU."""
+    """Logits of every sample, not augmented, in evaluation mode: float [T, N, K] on the CPU."""
     training = network.training
     network.eval()
     logits = [
-        network(normalise(images.to(device), data)).logits.float().cpu()
-        for images in split.images.split(batch_size)
+        network(data.inputs(split[chosen].to(device))).logits.float().cpu()
+        for chosen in torch.arange(len(split)).split(batch_size)
     ]
     network.train(training)
     return torch.cat(logits, dim=1)

@@ -46,12 +46,12 @@ class Run:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """A row an epoch: losses, accuracies in percent, the firing rate of every layer, seconds."""
+        """A row an epoch: data, losses, accuracies in percent, the firing rate of every layer, seconds."""
         return _read_csv(self.path / METRICS)
 
     @cached_property
     def accuracy_by_step(self) -> pd.DataFrame:
-        """On the test set, in percent: columns time_step, cumulative, instantaneous."""
+        """On the test set, in percent: columns data, time_step, cumulative, instantaneous."""
         return _read_csv(self.path / ACCURACY)
 
     def model(self) -> "SpikingNetwork":
@@ -70,9 +70,10 @@ class Run:
     def __repr__(self) -> str:
         result = self.result
         return (
-            f"{self.name}: test accuracy {result['test_accuracy']:.2f} % of the last epoch"
-            f" ({self.config.epochs}), validation {result['validation_accuracy']:.2f} %; best on validation"
-            f" data: epoch {result['best_epoch']} with {result['best_validation_accuracy']:.2f} %"
+            f"{self.name}, data {self.config.data_label}: test accuracy {result['test_accuracy']:.2f} %"
+            f" of the last epoch ({self.config.epochs}), validation {result['validation_accuracy']:.2f} %;"
+            f" best on validation data: epoch {result['best_epoch']} with"
+            f" {result['best_validation_accuracy']:.2f} %"
         )
 
 
@@ -106,7 +107,8 @@ def load_runs(root: str | Path = "runs") -> pd.DataFrame:
     for path in sorted(folder.parent for folder in root.glob(f"*/{CONFIG}")):
         try:
             run = load_run(path)
-            rows.append({"name": run.name, "path": str(path)} | run.config.to_dict() | run.result)
+            label = {"name": run.name, "path": str(path), "data": run.config.data_label}
+            rows.append(label | run.config.to_dict() | run.result)
         except ValueError as error:
             print(f"skipped {error}")
     return pd.DataFrame(rows)
@@ -194,9 +196,11 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as file:
-        table.to_csv(file, index=False)
+def write_table(config: RunConfig, name: str, table: pd.DataFrame) -> None:
+    """Write a table of a run, its first column saying what data its numbers are of."""
+    labelled = pd.DataFrame({"data": config.data_label}, table.index).join(table)
+    with replacing(config.run_path / name) as file:
+        labelled.to_csv(file, index=False)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

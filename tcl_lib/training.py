@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tcl_lib import runs
 from tcl_lib.backbones import SpikingNetwork, build_network
 from tcl_lib.config import RunConfig
-from tcl_lib.data import ImageData, load_data, training_batches
+from tcl_lib.data import Data, load_data, training_batches
 from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.environment import git_commit, progress_bar, versions
 from tcl_lib.evaluation import FiringRates, accuracy_by_step, predict
@@ -37,7 +37,7 @@ def train(config: RunConfig) -> runs.Run:
 
     data = load_data(config)
     fabric.seed_everything(config.seed, verbose=False)
-    network = build_network(config, data.image_shape, len(data.classes))
+    network = build_network(config, data.input_shape, len(data.classes))
     network.to(memory_format=torch.channels_last)
     model, optimizer = fabric.setup(network, build_optimizer(network, config))
     runs.prepare_folder(config)
@@ -86,7 +86,7 @@ def _train_epoch(
     fabric: Fabric,
     model: nn.Module,
     optimizer: Optimizer,
-    data: ImageData,
+    data: Data,
     config: RunConfig,
     epoch: int,
     last_loss: float | None,
@@ -128,7 +128,7 @@ def _train_epoch(
     return {name: total / steps for name, total in sums.items()} | {"lr": rate} | rates
 
 
-def _validate(fabric: Fabric, model: nn.Module, data: ImageData, config: RunConfig) -> dict[str, float]:
+def _validate(fabric: Fabric, model: nn.Module, data: Data, config: RunConfig) -> dict[str, float]:
     labels = data.validation.labels
     logits = predict(model, data.validation, data, config.batch_size, fabric.device)
     accuracy = accuracy_by_step(logits, labels)["cumulative"]
@@ -194,15 +194,15 @@ def _fabric(config: RunConfig) -> Fabric:
     return Fabric(accelerator=config.device, devices=1, precision=config.precision)
 
 
-def _description(config: RunConfig, data: ImageData, network: SpikingNetwork, fabric: Fabric) -> dict:
+def _description(config: RunConfig, data: Data, network: SpikingNetwork, fabric: Fabric) -> dict:
     """What config.json holds."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
         "parameters": config.to_dict(),
         "data": {
-            "image_shape": list(data.image_shape),
+            "image_shape": list(data.input_shape),
             "classes": data.classes,
-            "images": {name: len(part.labels) for name, part in parts.items()},
+            "images": {name: len(part) for name, part in parts.items()},
         },
         "network_parameters": sum(p.numel() for p in network.parameters()),
         "versions": versions(),
@@ -226,12 +226,12 @@ def _continue(config: RunConfig, network: nn.Module, optimizer: Optimizer) -> li
 def _save(config: RunConfig, network: nn.Module, optimizer: Optimizer, rows: list[dict[str, float]]) -> None:
     state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "rows": rows}
     runs.save_checkpoint(config.run_path, state)
-    runs.write_csv(config.run_path / runs.METRICS, pd.DataFrame(rows))
+    runs.write_table(config, runs.METRICS, pd.DataFrame(rows))
 
 
 def _finish(config: RunConfig, accuracy: pd.DataFrame, rows: list[dict[str, float]]) -> None:
-    runs.write_csv(config.run_path / runs.METRICS, pd.DataFrame(rows))  # it may have been cut off before
-    runs.write_csv(config.run_path / runs.ACCURACY, accuracy)
+    runs.write_table(config, runs.METRICS, pd.DataFrame(rows))  # it may have been cut off before
+    runs.write_table(config, runs.ACCURACY, accuracy)
     best = max(rows, key=lambda row: row["validation_accuracy"])
     result = {
         "test_accuracy": float(accuracy["cumulative"].iloc[-1]),

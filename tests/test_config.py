@@ -13,7 +13,7 @@ from papermill import inspect_notebook
 from tcl_lib import RunConfig
 from tcl_lib.backbones import BACKBONES
 from tcl_lib.config import REPOSITORY
-from tcl_lib.data.images import SOURCES
+from tcl_lib.data.loading import SOURCES
 from tcl_lib.losses import LOSSES, RELATIONS
 from tcl_lib.neurons import NEURONS
 

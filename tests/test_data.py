@@ -19,10 +19,10 @@ from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, load_data
-from tcl_lib.data import normalise, preview, training_batches
+from tcl_lib.data import training_batches
 from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.data.folder import load_folder
-from tcl_lib.data.images import stratified_order
+from tcl_lib.data.parts import stratified_order
 
 
 def rows(images: torch.Tensor) -> list[bytes]:
@@ -36,21 +36,21 @@ def test_digits_are_scikit_learn_s():
     data = load_data(RunConfig())
     parts = (data.train, data.validation, data.test)
     assert [len(part.labels) for part in parts] == [1293, 144, 360]
-    assert data.image_shape == (1, 8, 8)
+    assert data.input_shape == (1, 8, 8)
     pixels, labels = load_digits(return_X_y=True)
     known = {p.tobytes(): label for p, label in zip(pixels, labels, strict=True)}
     for part in parts:
-        assert part.images.dtype == torch.uint8
+        assert part[:].dtype == torch.uint8
         assert part.labels.dtype == torch.int64
         # 0 to 16 becomes 0 to 255 and can be told apart: 16 * 255 / 16
-        raw = (part.images.double() * 16 / 255).round().flatten(1)
+        raw = (part[:].double() * 16 / 255).round().flatten(1)
         assert [known[row.numpy().tobytes()] for row in raw] == part.labels.tolist()
-    assert {255, 0} <= set(data.train.images.unique().tolist())
+    assert {255, 0} <= set(data.train[:].unique().tolist())
 
 
 def test_parts_are_disjoint_and_complete():
     data = load_data(RunConfig())
-    everything = sorted(rows(torch.cat([part.images for part in (data.train, data.validation, data.test)])))
+    everything = sorted(rows(torch.cat([part[:] for part in (data.train, data.validation, data.test)])))
     pixels, _ = load_digits(return_X_y=True)
     expected = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8)
     assert everything == sorted(rows(expected))
@@ -60,16 +60,16 @@ def test_the_test_set_is_the_same_for_every_seed_and_size():
     test = load_data(RunConfig()).test
     for changes in ({"seed": 7}, {"train_size": 50}, {"validation_fraction": 0.3}):
         other = load_data(RunConfig(**changes)).test
-        assert torch.equal(test.images, other.images)
+        assert torch.equal(test[:], other[:])
         assert torch.equal(test.labels, other.labels)
 
 
 def test_seed_and_fraction_choose_the_validation_part():
     one, other = (load_data(RunConfig(seed=seed)) for seed in (1, 2))
     again = load_data(RunConfig(seed=1))
-    assert torch.equal(one.train.images, again.train.images)
+    assert torch.equal(one.train[:], again.train[:])
     assert torch.equal(one.validation.labels, again.validation.labels)
-    assert set(rows(one.validation.images)) != set(rows(other.validation.images))
+    assert set(rows(one.validation[:])) != set(rows(other.validation[:]))
     assert len(load_data(RunConfig(validation_fraction=0.25)).validation.labels) == round(0.25 * 1437)
 
 
@@ -77,8 +77,8 @@ def test_seed_and_fraction_choose_the_validation_part():
 def test_train_size_is_a_stratified_subset(size):
     whole, part = load_data(RunConfig()), load_data(RunConfig(train_size=size))
     assert len(part.train.labels) == size
-    assert set(rows(part.train.images)) <= set(rows(whole.train.images))
-    assert torch.equal(part.validation.images, whole.validation.images)
+    assert set(rows(part.train[:])) <= set(rows(whole.train[:]))
+    assert torch.equal(part.validation[:], whole.validation[:])
     shares = torch.bincount(whole.train.labels, minlength=10) * size / 1293
     assert (torch.bincount(part.train.labels, minlength=10) - shares).abs().max() < 1.5
 
@@ -92,7 +92,7 @@ def test_a_train_size_that_cannot_be_is_refused(size):
 def test_a_square_that_would_erase_the_image_is_refused():
     with pytest.raises(ValueError, match=r"cutout=8: would erase images of \[8, 8\] pixels"):
         load_data(RunConfig(cutout=8))
-    assert load_data(RunConfig(cutout=7)).image_shape == (1, 8, 8)
+    assert load_data(RunConfig(cutout=7)).input_shape == (1, 8, 8)
 
 
 def test_every_stretch_of_the_order_is_stratified():
@@ -116,10 +116,10 @@ def test_a_class_of_one_member_is_kept_for_training():
 def test_normalised_training_images_have_mean_0_and_deviation_1(image_folder):
     data = load_data(RunConfig(dataset="folder", data_root=str(image_folder), validation_fraction=0.2))
     mean, std = data.mean_and_std
-    pixels = data.train.images.double()
+    pixels = data.train[:].double()
     assert_close(mean.double(), pixels.mean((0, 2, 3)), rtol=1e-6, atol=0)
     assert_close(std.double(), pixels.std((0, 2, 3), correction=0), rtol=1e-6, atol=0)
-    images = normalise(data.train.images, data)
+    images = data.inputs(data.train[:])
     assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     assert_close(images.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -127,8 +127,8 @@ def test_normalised_training_images_have_mean_0_and_deviation_1(image_folder):
 
 def test_images_of_one_colour_do_not_divide_by_zero():
     data = load_data(RunConfig(train_size=10))
-    data.train.images.fill_(7)
-    assert not normalise(data.train.images, data).any()
+    data.train.stored.fill_(7)
+    assert not data.inputs(data.train[:]).any()
 
 
 def test_a_batch_is_view_by_view():
@@ -138,7 +138,7 @@ def test_a_batch_is_view_by_view():
     assert images.shape == (32, 1, 8, 8)
     assert labels.shape == (16,)
     assert torch.equal(images[:16], images[16:])  # nothing augmented: the views are the image
-    known = dict(zip(rows(normalise(data.train.images, data)), data.train.labels.tolist(), strict=True))
+    known = dict(zip(rows(data.inputs(data.train[:])), data.train.labels.tolist(), strict=True))
     assert [known[row] for row in rows(images[:16])] == labels.tolist()
 
 
@@ -149,7 +149,7 @@ def test_an_epoch_is_a_shuffle_of_the_training_part():
     assert len(batches) == steps_per_epoch(data, config) == 12
     seen = [row for images, _ in batches for row in rows(images)]
     assert len(seen) == len(set(seen)) == 1200
-    assert set(seen) <= set(rows(normalise(data.train.images, data)))
+    assert set(seen) <= set(rows(data.inputs(data.train[:])))
 
 
 def test_fewer_images_than_a_batch_are_one_batch():
@@ -176,10 +176,11 @@ def test_seed_and_epoch_decide_on_order_and_views():
 def test_the_preview_shows_images_and_their_views():
     config = RunConfig(loss="stcl")
     data = load_data(config)
-    shown = preview(data, config, count=5)
-    assert shown.shape == (3, 5, 1, 8, 8)
+    shown, names = data.preview(config)
+    assert names == ["stored", "view 1", "view 2"]
+    assert shown.shape == (3, 8, 1, 8, 8)
     assert shown.dtype == np.uint8
-    assert (shown[0] == data.train.images[:5].numpy()).all()
+    assert (shown[0] == data.train[:8].numpy()).all()
     assert (shown[1] != shown[2]).any()
 
 
@@ -426,13 +427,13 @@ def test_cifar_is_downloaded_once(cifar_server, tmp_path, dataset, classes, trai
     config = RunConfig(dataset=dataset, data_root=str(tmp_path / "data"))
     data = load_data(config)
     assert len(data.classes) == classes
-    assert data.image_shape == (3, 32, 32)
+    assert data.input_shape == (3, 32, 32)
     assert len(data.train.labels) + len(data.validation.labels) == train
     test = served[dataset]["test_batch" if classes == 10 else "test"]
-    assert (data.test.images.numpy() == test["data"].reshape(-1, 3, 32, 32)).all()
+    assert (data.test[:].numpy() == test["data"].reshape(-1, 3, 32, 32)).all()
     assert data.test.labels.tolist() == test["labels" if classes == 10 else "fine_labels"]
     server.shutdown()
-    assert torch.equal(load_data(config).train.images, data.train.images)
+    assert torch.equal(load_data(config).train[:], data.train[:])
 
 
 def test_a_download_that_was_cut_off_is_fetched_anew(cifar_server, tmp_path):

@@ -8,7 +8,6 @@ from torch import nn
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data
-from tcl_lib.data import normalise
 from tcl_lib.evaluation import FiringRates, accuracy_by_step, firing_rates, predict
 from tcl_lib.neurons import Spiking
 
@@ -43,13 +42,13 @@ def test_the_first_step_is_the_same_either_way():
 def test_predict_is_the_network_in_evaluation_mode():
     config = RunConfig(time_steps=2)
     data = load_data(config)
-    network = build_network(config, data.image_shape, 10)
+    network = build_network(config, data.input_shape, 10)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     logits = predict(network, data.validation, data, batch_size=50, device="cpu")
     assert network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     network.eval()
-    assert_close(logits, network(normalise(data.validation.images, data)).logits)
+    assert_close(logits, network(data.inputs(data.validation[:])).logits)
     assert logits.shape == (2, 144, 10)
 
 

@@ -283,7 +283,7 @@ def test_the_metrics_are_those_of_a_plain_loop(tiny):
     run = train(config)
     data = load_data(config)
     torch.manual_seed(config.seed)
-    network = build_network(config, data.image_shape, 10)
+    network = build_network(config, data.input_shape, 10)
     losses, right = [], []
     for step, (images, labels) in enumerate(training_batches(data, config, epoch=1)):
         out = network(images)

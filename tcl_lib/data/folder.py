@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tcl_lib.config import REPOSITORY
+from tcl_lib.config import CACHE
+from tcl_lib.data.tree import class_files, class_names
 from tcl_lib.environment import progress_bar, replacing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # Modes that become RGB without loss of range; 16 and 32 bit images would be clipped.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-CACHE = REPOSITORY / "data" / "cache"
 
 
 def load_folder(root: Path, cache: Path = CACHE) -> tuple[dict[str, Tensor], list[str]]:
@@ -29,8 +29,8 @@ def load_folder(root: Path, cache: Path = CACHE) -> tuple[dict[str, Tensor], lis
     Returns: {train,test}_images uint8 [N, 3, H, W] and {train,test}_labels int64 [N]; the sorted class names.
     Raises ValueError or FileNotFoundError that names the file or folder at fault.
     """
-    classes = _classes(root)
-    files = {part: _files(root / part, classes) for part in ("train", "test")}
+    classes = class_names(root)
+    files = {part: class_files(root / part, classes, SUFFIXES) for part in ("train", "test")}
     paths = [path for part in files.values() for path, _ in part]
     fingerprint = _fingerprint(root, paths)
     cached = cache / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}.pt"
@@ -46,45 +46,6 @@ def load_folder(root: Path, cache: Path = CACHE) -> tuple[dict[str, Tensor], lis
         "test_images": images[count:],
         "test_labels": labels["test"],
     }, classes
-
-
-def _classes(root: Path) -> list[str]:
-    """The class names, the same in train/ and test/."""
-    names = {}
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
-            raise FileNotFoundError(
-                f"data_root={str(root)!r}: has no {part}/; it must hold train/<class>/* and test/<class>/*"
-            )
-        names[part] = {path.name for path in (root / part).iterdir() if _counts(path)}
-        for name in sorted(names[part]):
-            if not (root / part / name).is_dir():
-                raise ValueError(f"{root / part / name}: is not a class folder")
-    for part, other in (("train", "test"), ("test", "train")):
-        for name in sorted(names[part] - names[other]):
-            raise ValueError(f"{root / part / name}: class {name!r} is missing in {root / other}")
-    if len(names["train"]) < 2:
-        raise ValueError(f"{root / 'train'}: has {len(names['train'])} class folders, needs 2")
-    return sorted(names["train"])
-
-
-def _files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Every image below train/ or test/ with its class, in a fixed order."""
-    members = []
-    for label, name in enumerate(classes):
-        paths = sorted(path for path in (folder / name).iterdir() if _counts(path))
-        if not paths:
-            raise ValueError(f"{folder / name}: class folder is empty")
-        for path in paths:
-            if path.suffix.lower() not in SUFFIXES or not path.is_file():
-                raise ValueError(f"{path}: is not a {', '.join(SUFFIXES)} file")
-        members += [(path, label) for path in paths]
-    return members
-
-
-def _counts(path: Path) -> bool:
-    """Leaves out what file managers write of their own accord."""
-    return not path.name.startswith(".") and path.name not in ("Thumbs.db", "desktop.ini")
 
 
 def _decode(paths: list[Path]) -> Tensor:

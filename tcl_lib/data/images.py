@@ -1,47 +1,35 @@
-"""Image datasets as uint8 tensors in memory, in three disjoint parts: training, validation, test."""
+"""Image datasets as uint8 tensors in memory. Shapes: B batch, C channels, H x W pixels."""
 
 import io
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor
+from torch import Generator, Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from tcl_lib.config import RunConfig
+from tcl_lib.data.augment import augment, flips
 from tcl_lib.data.folder import load_folder
+from tcl_lib.data.parts import Data, Split, stratified_order
 from tcl_lib.environment import watched
 
 # The digits come in one part: every fifth is the test set, the same whatever the seed of a run.
 DIGITS_TEST_SIZE, DIGITS_TEST_SEED = 360, 0
-# Where a mirror image is another thing or none at all.
-MIRRORED = {"digits": False, "cifar10": True, "cifar100": True, "folder": True}
-
-
-class Split(NamedTuple):
-    """Images and their classes."""
-
-    images: Tensor  # uint8 [N, C, H, W]
-    labels: Tensor  # int64 [N]
 
 
 @dataclass(frozen=True)
-class ImageData:
-    """A dataset as a run sees it."""
-
-    train: Split
-    validation: Split
-    test: Split
-    classes: list[str]
+class ImageData(Data):
+    """Images, stored as uint8 [N, C, H, W]; a network sees the same one at every time step."""
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return tuple(self.train.images.shape[1:])
+        return tuple(self.train.stored.shape[1:])
 
     @cached_property
     def mean_and_std(self) -> tuple[Tensor, Tensor]:
@@ -50,85 +38,67 @@ class ImageData:
         # from histograms: the images are never held as floats
         shares = [
             torch.bincount(channel.flatten(), minlength=256) / channel.numel()
-            for channel in self.train.images.unbind(1)
+            for channel in self.train[:].unbind(1)
         ]
         share = torch.stack(shares).double()  # [C, 256]
         mean = share @ values
         deviation = (share @ values.square() - mean.square()).clamp(min=0).sqrt()
         return mean.float(), deviation.clamp(min=1).float()
 
+    def inputs(self, stored: Tensor) -> Tensor:
+        """uint8 -> float [B, C, H, W], normalised a channel over the training part, channels last."""
+        mean, std = (moment.to(stored.device)[:, None, None] for moment in self.mean_and_std)
+        return ((stored - mean) / std).contiguous(memory_format=torch.channels_last)
 
-def load_data(config: RunConfig) -> ImageData:
-    """The dataset of a run.
+    def view(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+        """The same of an augmented view of each image."""
+        return self.inputs(self.augmented(stored, config, generator))
 
-    A share `validation_fraction` of the training set is set aside for judging epochs, then `train_size`
-    images of the rest are trained on; both are stratified and drawn with `seed`. The test set stays whole.
-    Raises ValueError, FileNotFoundError or ConnectionError, in a line that names the file or parameter.
-    """
-    train, test, classes = SOURCES[config.dataset](config)
-    order = stratified_order(train.labels, config.seed)
-    held_out = max(1, round(config.validation_fraction * len(order)))
-    left = len(order) - held_out
-    size = left if config.train_size is None else config.train_size
-    if size > left:
-        raise ValueError(
-            f"train_size={size}: {config.dataset} has {left} training images beside {held_out} for validation"
+    def augmented(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+        """One view of every image as a run's parameters have it: uint8 [B, C, H, W] -> uint8."""
+        if not config.augment:
+            return stored
+        return augment(
+            stored, generator, flip=flips(config), cutout=config.cutout, autoaugment=config.autoaugment
         )
-    if size < 2:
-        raise ValueError(f"{config.dataset}: {size} training images, at least 2 are needed")
-    if config.cutout >= min(train.images.shape[2:]):
-        raise ValueError(
-            f"cutout={config.cutout}: would erase images of {list(train.images.shape[2:])} pixels"
-        )
-    return ImageData(
-        train=_take(train, order[held_out : held_out + size]),
-        validation=_take(train, order[:held_out]),
-        test=test,
-        classes=classes,
-    )
+
+    def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
+        """The first training images and their views, a column an image."""
+        images = self.train[:8]
+        generator = Generator().manual_seed(config.seed)
+        rows = [images, *(self.augmented(images, config, generator) for _ in range(config.views))]
+        return torch.stack(rows).numpy(), ["stored", *(f"view {view + 1}" for view in range(config.views))]
 
 
-def stratified_order(labels: Tensor, seed: int) -> Tensor:
-    """A shuffle in which every stretch holds the classes in proportion: labels [N] -> indices [N].
-
-    The j-th of a class's n members stands at the share (j + 1/2) / n of the way (Sainte-Lague).
-    """
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    place = torch.empty(len(labels), dtype=torch.float64)
-    for label in labels.unique():
-        members = shuffled[labels[shuffled] == label]
-        place[members] = (torch.arange(len(members)) + 0.5).double() / len(members)
-    return shuffled[place[shuffled].argsort(stable=True)]
+def digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
+    """scikit-learn's handwritten digits: training set, test set, class names."""
+    images, labels = digit_images()
+    order = stratified_order(labels, DIGITS_TEST_SEED)
+    test, train = order[:DIGITS_TEST_SIZE], order[DIGITS_TEST_SIZE:]
+    return Split(images, train, labels[train]), Split(images, test, labels[test]), list("0123456789")
 
 
-def _take(split: Split, indices: Tensor) -> Split:
-    return Split(split.images[indices], split.labels[indices])
-
-
-def _digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def digit_images() -> tuple[Tensor, Tensor]:
+    """All of them as uint8 [1797, 1, 8, 8], and their labels."""
     pixels, labels = load_digits(return_X_y=True)  # [N, 64] from 0 to 16
     images = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
-    digits = Split(images, torch.from_numpy(labels).long())
-    order = stratified_order(digits.labels, DIGITS_TEST_SEED)
-    test, train = _take(digits, order[:DIGITS_TEST_SIZE]), _take(digits, order[DIGITS_TEST_SIZE:])
-    return train, test, [str(digit) for digit in range(10)]
+    return images, torch.from_numpy(labels).long()
 
 
-def _cifar(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def cifar(config: RunConfig) -> tuple[Split, Split, list[str]]:
+    """CIFAR-10 or CIFAR-100, from `data_root` or else from the network."""
     source = {"cifar10": CIFAR10, "cifar100": CIFAR100}[config.dataset]
-    root = config.data_path
     # torchvision's bar goes to stderr; where nobody watches, it would only fill the notebook
     with nullcontext() if watched() else redirect_stderr(io.StringIO()):
-        parts = _download(source, root, config.dataset)
+        parts = _download(source, config.data_path, config.dataset)
     train, test = (
-        Split(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+        _whole(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
         for part in parts
     )
     return train, test, list(parts[0].classes)
 
 
 def _download(source: type[CIFAR10], root: Path, dataset: str) -> list[CIFAR10]:
-    """Training and test part, from `root` or else from the network."""
     if not (root / source.base_folder).is_dir():
         print(f"downloading {dataset} to {root}", flush=True)
     try:
@@ -140,10 +110,12 @@ def _download(source: type[CIFAR10], root: Path, dataset: str) -> list[CIFAR10]:
         ) from error
 
 
-def _folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
+    """A user's own images."""
     tensors, classes = load_folder(config.data_path)
-    train = Split(tensors["train_images"], tensors["train_labels"])
-    return train, Split(tensors["test_images"], tensors["test_labels"]), classes
+    train = _whole(tensors["train_images"], tensors["train_labels"])
+    return train, _whole(tensors["test_images"], tensors["test_labels"]), classes
 
 
-SOURCES = {"digits": _digits, "cifar10": _cifar, "cifar100": _cifar, "folder": _folder}
+def _whole(images: Tensor, labels: Tensor) -> Split:
+    return Split(images, torch.arange(len(labels)), labels)

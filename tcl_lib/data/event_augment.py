@@ -1,0 +1,72 @@
+"""Augmentation of event frames: every sample drawn for itself, the same for all its frames, in one gather.
+
+Shapes: B samples, T time steps, H x W pixels. Every draw comes from the CPU generator passed in, so a seed
+gives the same views on every device.
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+# TET's limit, for frames of 48 pixels; smaller frames are moved less.
+ROLL, ROLL_SIDE = 5, 48
+ANGLE = 30.0  # degrees, of NDA's code, for rotation and shear
+HOLE = 6  # of NDA's cutout: a square with a side of up to a sixth of the frame's, 8 pixels of 48
+
+
+def augment_frames(frames: Tensor, generator: Generator, *, flip: bool, kind: str) -> Tensor:
+    """One augmented view of every sample: float [B, T, 2, H, W] -> float [B, T, 2, H, W].
+
+    Args:
+        flip: mirror half of the samples.
+        kind: "roll" moves each by up to 5 pixels (or 5/48 of a smaller frame's side) in x and y, what leaves
+            on one side coming back on the other (TET, Deng et al. 2022); "nda" does one of four things to
+            each: roll, rotate by up to 30 degrees, shear in x by up to 30 degrees, or cut out a square (Li et
+            al. 2022, arXiv 2203.06145).
+    """
+    batch, steps, _, height, width = frames.shape
+    chosen = torch.randint(4, (batch,), generator=generator) if kind == "nda" else torch.zeros(batch).long()
+    rolled, rotated, sheared, cut = (chosen == index for index in range(4))
+
+    # Where every pixel of the view comes from: first the affine map about the middle, then the roll.
+    angle = _uniform(batch, math.radians(ANGLE), generator)
+    turn, slant = angle * rotated, torch.tan(angle) * sheared
+    y = (torch.arange(height) - (height - 1) / 2)[:, None]
+    x = (torch.arange(width) - (width - 1) / 2)[None, :]
+    cos, sin, slant = (value[:, None, None] for value in (turn.cos(), turn.sin(), slant))
+    rows = (cos * y - sin * x + (height - 1) / 2).round().long()  # [B, H, W]
+    columns = (sin * y + cos * x + slant * y + (width - 1) / 2).round().long()
+    seen = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    seen &= ~_squares(batch, height, width, generator) | ~cut[:, None, None]
+    rows = (rows + _shifts(batch, height, generator) * rolled[:, None, None]) % height
+    columns = (columns + _shifts(batch, width, generator) * rolled[:, None, None]) % width
+    if flip:
+        heads = torch.rand(batch, generator=generator) < 0.5
+        columns = torch.where(heads[:, None, None], width - 1 - columns, columns)
+
+    source = (rows * width + columns).flatten(1).to(frames.device)[:, None]  # [B, 1, H*W]
+    view = frames.flatten(1, 2).flatten(2)  # [B, T*2, H*W]
+    view = view.gather(2, source.expand(-1, 2 * steps, -1)) * seen.flatten(1).to(frames.device)[:, None]
+    return view.view(frames.shape)
+
+
+def _uniform(batch: int, limit: float, generator: Generator) -> Tensor:
+    return (2 * torch.rand(batch, generator=generator) - 1) * limit
+
+
+def _shifts(batch: int, size: int, generator: Generator) -> Tensor:
+    limit = min(ROLL, round(size * ROLL / ROLL_SIDE))
+    return torch.randint(-limit, limit + 1, (batch, 1, 1), generator=generator)
+
+
+def _squares(batch: int, height: int, width: int, generator: Generator) -> Tensor:
+    """A square in each sample, its corner anywhere: bool [B, H, W]."""
+    side = torch.randint(1, max(1, min(height, width) // HOLE) + 1, (batch, 1), generator=generator)
+
+    def covered(size: int) -> Tensor:
+        first = torch.randint(0, size, (batch, 1), generator=generator)
+        index = torch.arange(size)
+        return (index >= first) & (index < first + side)  # [B, size]
+
+    return covered(height)[:, :, None] & covered(width)[:, None, :]

@@ -1,0 +1,49 @@
+"""Folders that hold `train/<class>/*` and `test/<class>/*`."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+
+def class_names(root: Path) -> list[str]:
+    """The sorted names of the class folders, the same in train/ and test/.
+
+    Raises ValueError or FileNotFoundError that names the folder at fault.
+    """
+    names = {}
+    for part in ("train", "test"):
+        if not (root / part).is_dir():
+            raise FileNotFoundError(
+                f"data_root={str(root)!r}: has no {part}/; it must hold train/<class>/* and test/<class>/*"
+            )
+        names[part] = {path.name for path in (root / part).iterdir() if _counts(path)}
+        for name in sorted(names[part]):
+            if not (root / part / name).is_dir():
+                raise ValueError(f"{root / part / name}: is not a class folder")
+    for part, other in (("train", "test"), ("test", "train")):
+        for name in sorted(names[part] - names[other]):
+            raise ValueError(f"{root / part / name}: class {name!r} is missing in {root / other}")
+    if len(names["train"]) < 2:
+        raise ValueError(f"{root / 'train'}: has {len(names['train'])} class folders, needs 2")
+    return sorted(names["train"])
+
+
+def class_files(folder: Path, classes: list[str], suffixes: Collection[str]) -> list[tuple[Path, int]]:
+    """Every file below train/ or test/ with its class, in a fixed order.
+
+    Raises ValueError that names the folder without files, or the file of another kind.
+    """
+    members = []
+    for label, name in enumerate(classes):
+        paths = sorted(path for path in (folder / name).iterdir() if _counts(path))
+        if not paths:
+            raise ValueError(f"{folder / name}: class folder is empty")
+        for path in paths:
+            if path.suffix.lower() not in suffixes or not path.is_file():
+                raise ValueError(f"{path}: is not a {', '.join(suffixes)} file")
+        members += [(path, label) for path in paths]
+    return members
+
+
+def _counts(path: Path) -> bool:
+    """Leaves out what file managers write of their own accord."""
+    return not path.name.startswith(".") and path.name not in ("Thumbs.db", "desktop.ini")

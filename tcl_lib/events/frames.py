@@ -1,0 +1,34 @@
+"""Events counted into frames. Shapes: T time steps, H x W pixels."""
+
+import numpy as np
+
+from tcl_lib.events.recordings import Events
+
+
+def count_frames(events: Events, time_steps: int, frame_by: str) -> np.ndarray:
+    """Count a recording's events in T frames, OFF and ON apart: int64 [T, 2, H, W]; every event counts once.
+
+    Args:
+        events: at least one, in the order of time.
+        time_steps: T.
+        frame_by: "time" for frames of equal duration, from the first event up to and with the last;
+            "count" for frames of equally many events (up to one, where T does not divide their number).
+    """
+    width, height = events.sensor_size
+    first = _first_events(events.t, time_steps, frame_by)
+    cell = (events.p.astype(np.intp) * height + events.y) * width + events.x
+    frames = [
+        np.bincount(cell[start:end], minlength=2 * height * width)
+        for start, end in zip(first, [*first[1:], len(cell)], strict=True)
+    ]
+    return np.stack(frames).reshape(time_steps, 2, height, width)
+
+
+def _first_events(t: np.ndarray, time_steps: int, frame_by: str) -> np.ndarray:
+    """The index of each frame's first event: [T]."""
+    step = np.arange(time_steps)
+    if frame_by == "count":
+        return -(-step * len(t) // time_steps)
+    # Frame of event i: (t[i] - t[0]) * T // (duration + 1 us), in whole numbers
+    duration = int(t[-1] - t[0]) + 1
+    return np.searchsorted(t, t[0] + -(-step * duration // time_steps))
