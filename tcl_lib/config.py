@@ -162,9 +162,10 @@ class RunConfig:
     @property
     def data_label(self) -> str:
         """What tables and figures call the data."""
-        if self.dataset == "dvs_cifar10":
-            return f"dvs_cifar10 (split: {self.split})"
-        return "moving_digits (simulated)" if self.dataset == "moving_digits" else self.dataset
+        details = {"dvs_cifar10": f" ({self.split} split)", "moving_digits": " (simulated)"}
+        if self.dataset in FOLDERS:
+            return f"{self.dataset} ({self.data_path.name})"
+        return self.dataset + details.get(self.dataset, "")
 
     @property
     def contrastive(self) -> bool:

@@ -5,6 +5,7 @@ Shapes: T time steps, N samples, K classes.
 
 import pandas as pd
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from tcl_lib.data import Data, Split
@@ -29,19 +30,23 @@ def predict(
 def accuracy_by_step(logits: Tensor, labels: Tensor) -> pd.DataFrame:
     """Accuracy when inference stops after t steps, in percent: [T, N, K], [N] -> a row a step.
 
-    Columns: time_step (from 1); cumulative, of the mean of the first t steps' logits; instantaneous, of step
-    t's logits alone.
+    Columns: time_step (from 1); cumulative, of the mean of the first t steps' logits; low and high, the ends
+    of its 95 % interval for N samples (Wilson 1927, binomial); instantaneous, of step t's logits alone.
     """
 
-    def percent(scores: Tensor) -> list[float]:
-        right = (scores.argmax(-1) == labels).sum(1)  # [T]
-        return (100 * right.double() / len(labels)).tolist()
+    def right(scores: Tensor) -> list[int]:
+        return (scores.argmax(-1) == labels).sum(1).tolist()  # [T]
 
+    count = len(labels)
+    cumulative = right(logits.double().cumsum(0))
+    intervals = [binomtest(correct, count).proportion_ci(method="wilson") for correct in cumulative]
     return pd.DataFrame(
         {
             "time_step": range(1, len(logits) + 1),
-            "cumulative": percent(logits.double().cumsum(0)),
-            "instantaneous": percent(logits),
+            "cumulative": [100 * correct / count for correct in cumulative],
+            "low": [100 * float(interval.low) for interval in intervals],
+            "high": [100 * float(interval.high) for interval in intervals],
+            "instantaneous": [100 * correct / count for correct in right(logits)],
         }
     )
 

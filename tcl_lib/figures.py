@@ -92,17 +92,31 @@ def learning_curves(metrics: pd.DataFrame) -> Figure:
 
 
 @_figure
-def accuracy_by_step(table: pd.DataFrame) -> Figure:
-    """Test accuracy when inference stops after t steps, and of step t alone.
+def accuracy_by_step(table: pd.DataFrame, events: bool = False) -> Figure:
+    """Test accuracy when inference stops after t steps, with its 95 % interval, and of step t alone.
 
-    Takes a run's `accuracy_by_step`, or those of one run a loss, below each other, with a column `loss`.
+    Takes a run's `accuracy_by_step`, or those of one run a loss, below each other, with a column `loss`; for
+    `events`, the first t steps are the first t frames of a recording.
     """
     figure, (stopped, alone) = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True)
     runs = table.groupby("loss", sort=False) if "loss" in table else [(None, table)]
     for loss, rows in runs:
         for axes, column in ((stopped, "cumulative"), (alone, "instantaneous")):
             axes.plot(rows["time_step"], rows[column], "o-", color=COLOURS.get(loss), label=loss)
-    stopped.set(title="mean logits of the first t steps", xlabel="time steps t", ylabel="test accuracy (%)")
+        stopped.fill_between(
+            rows["time_step"],
+            rows["low"],
+            rows["high"],
+            color=stopped.lines[-1].get_color(),
+            alpha=0.15,
+            lw=0,
+        )
+    stopped.set(
+        title="mean logits of the first t steps",
+        xlabel="time steps t, the first t frames" if events else "time steps t",
+        ylabel="test accuracy (%)",
+    )
+    figure.suptitle(", ".join(table["data"].unique()))
     alone.set(title="logits of step t alone", xlabel="time step t")
     for axes in (stopped, alone):
         _whole_numbers(axes)

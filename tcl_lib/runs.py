@@ -51,7 +51,7 @@ class Run:
 
     @cached_property
     def accuracy_by_step(self) -> pd.DataFrame:
-        """On the test set, in percent: columns data, time_step, cumulative, instantaneous."""
+        """On the test set, in percent: columns data, time_step, cumulative, low, high, instantaneous."""
         return _read_csv(self.path / ACCURACY)
 
     def model(self) -> "SpikingNetwork":

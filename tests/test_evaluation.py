@@ -16,11 +16,20 @@ def test_accuracy_by_hand():
     # two samples of class 0 and 1; step 1 gets the first right, step 2 outvotes it on the second
     logits = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.5], [0.0, 3.0]], [[0.0, 0.0], [2.5, 0.0]]])
     table = accuracy_by_step(logits, torch.tensor([0, 1]))
-    assert table.columns.tolist() == ["time_step", "cumulative", "instantaneous"]
+    assert table.columns.tolist() == ["time_step", "cumulative", "low", "high", "instantaneous"]
     assert table["time_step"].tolist() == [1, 2, 3]
     # means: (1, 0) (1, 0); (.5, .25) (.5, 1.5); (.33, .17) (1.17, 1)
     assert table["cumulative"].tolist() == [50, 100, 50]
     assert table["instantaneous"].tolist() == [50, 50, 50]
+
+
+def test_the_interval_is_wilson_s():
+    labels = torch.tensor([0] * 80 + [1] * 20)
+    (row,) = accuracy_by_step(torch.tensor([1.0, 0.0]).expand(1, 100, 2), labels).itertuples()
+    z, n, share = 1.959964, 100, 0.8
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    assert (row.low, row.high) == pytest.approx((100 * (middle - half), 100 * (middle + half)), abs=1e-4)
 
 
 def test_accuracy_against_scikit_learn():

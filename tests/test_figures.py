@@ -25,7 +25,14 @@ METRICS = pd.DataFrame(
     }
 )
 STEPS = pd.DataFrame(
-    {"time_step": [1, 2, 3], "cumulative": [60.0, 66.0, 68.0], "instantaneous": [60.0, 64.0, 61.0]}
+    {
+        "data": "moving_digits (simulated)",
+        "time_step": [1, 2, 3],
+        "cumulative": [60.0, 66.0, 68.0],
+        "low": [55.0, 61.0, 63.0],
+        "high": [65.0, 71.0, 73.0],
+        "instantaneous": [60.0, 64.0, 61.0],
+    }
 )
 
 
@@ -66,10 +73,21 @@ def test_accuracy_by_step_of_one_run():
     assert stopped.lines[0].get_ydata().tolist() == [60.0, 66.0, 68.0]
     assert alone.lines[0].get_ydata().tolist() == [60.0, 64.0, 61.0]
     assert stopped.lines[0].get_xdata().tolist() == [1, 2, 3]
+    (band,) = stopped.collections
+    corners = set(map(tuple, band.get_paths()[0].vertices.tolist()))
+    assert {(1, 55.0), (1, 65.0), (3, 63.0), (3, 73.0)} <= corners
+
+
+def test_a_simulation_is_called_one_and_steps_of_events_are_frames():
+    figure = figures.accuracy_by_step(STEPS, events=True)
+    assert figure.get_suptitle() == "moving_digits (simulated)"
+    assert "the first t frames" in figure.axes[0].get_xlabel()
+    assert "frames" not in figures.accuracy_by_step(STEPS).axes[0].get_xlabel()
 
 
 def test_accuracy_by_step_of_several_losses():
-    table = pd.concat([STEPS.assign(loss="stcl"), (STEPS - 1).assign(loss="ce", time_step=[1, 2, 3])])
+    other = STEPS.assign(loss="ce", cumulative=[59.0, 65.0, 67.0])
+    table = pd.concat([STEPS.assign(loss="stcl"), other])
     figure = figures.accuracy_by_step(table)
     stopped = figure.axes[0]
     assert lines(stopped) == {"stcl": [60.0, 66.0, 68.0], "ce": [59.0, 65.0, 67.0]}

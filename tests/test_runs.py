@@ -22,9 +22,9 @@ def finished(tiny):
         path.mkdir(parents=True)
         data = {"image_shape": [1, 8, 8], "classes": [str(n) for n in range(10)]}
         runs.write_json(path / runs.CONFIG, {"parameters": config.to_dict(), "data": data})
-        runs.write_csv(path / runs.METRICS, pd.DataFrame({"epoch": [1, 2], "loss": [2.5, 1.0 / 3]}))
+        runs.write_table(config, runs.METRICS, pd.DataFrame({"epoch": [1, 2], "loss": [2.5, 1.0 / 3]}))
         accuracy = {"time_step": [1, 2], "cumulative": [50.0, 62.5], "instantaneous": [50.0, 60.0]}
-        runs.write_csv(path / runs.ACCURACY, pd.DataFrame(accuracy))
+        runs.write_table(config, runs.ACCURACY, pd.DataFrame(accuracy))
         result = {
             "test_accuracy": 62.5,
             "validation_accuracy": 60.0,
@@ -146,10 +146,14 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert path.read_text() == "after"
 
 
-def test_numbers_survive_the_files(tmp_path):
+def test_numbers_survive_the_files(tiny):
+    config = tiny(dataset="moving_digits")
+    config.run_path.mkdir(parents=True)
     values = [1 / 3, math.pi * 1e-12, 97.49999999999999]
-    runs.write_csv(tmp_path / "t.csv", pd.DataFrame({"x": values}))
-    assert pd.read_csv(tmp_path / "t.csv")["x"].tolist() == values
+    runs.write_table(config, "t.csv", pd.DataFrame({"x": values}, index=[5, 7, 9]))
+    table = pd.read_csv(config.run_path / "t.csv")
+    assert table["x"].tolist() == values
+    assert table["data"].tolist() == 3 * ["moving_digits (simulated)"]
 
 
 @pytest.mark.parametrize("content", [b"", b"noise", b"PK\x03\x04 half a file"])

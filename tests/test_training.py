@@ -66,7 +66,14 @@ def test_the_run_directory(tiny):
     saved = runs.read_json(run.path / runs.CONFIG)
     assert saved["data"]["images"] == {"train": 96, "validation": 144, "test": 360}
     assert set(saved["versions"]) >= {"python", "torch", "torchvision", "norse"}
-    assert run.accuracy_by_step.columns.tolist() == ["time_step", "cumulative", "instantaneous"]
+    assert run.accuracy_by_step.columns.tolist() == [
+        "data",
+        "time_step",
+        "cumulative",
+        "low",
+        "high",
+        "instantaneous",
+    ]
     assert run.accuracy_by_step["time_step"].tolist() == [1, 2, 3]
     assert run.result["test_accuracy"] == run.accuracy_by_step["cumulative"].iloc[-1]
     assert run.result["validation_accuracy"] == run.metrics["validation_accuracy"].iloc[-1]
