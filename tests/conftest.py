@@ -8,6 +8,13 @@ import torch
 from PIL import Image
 
 from tcl_lib import RunConfig
+from tcl_lib.config import REPOSITORY
+
+# Real recordings, not part of the repository; the README says what they are and where they come from.
+RECORDINGS = REPOSITORY / "data" / "recordings"
+needs_recordings = pytest.mark.skipif(
+    not RECORDINGS.is_dir(), reason=f"real recordings are not in {RECORDINGS}"
+)
 
 
 @pytest.fixture(autouse=True)

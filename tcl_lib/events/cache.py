@@ -10,6 +10,7 @@ of the files since. What is missing is made, by all cores; the folder may be del
 
 import hashlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -117,16 +118,17 @@ def _opened(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
 def _created(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
     """A new file, with all the space it needs."""
     path.unlink(missing_ok=True)
-    counts = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    size = counts.offset + counts.nbytes
-    del counts
     try:
+        counts = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        size = counts.offset + counts.nbytes
+        del counts
         if hasattr(os, "posix_fallocate"):
             with open(path, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        path.unlink()
-        message = f"the frames of {shape[0]} recordings need {size / 1e9:.2f} GB here ({error.strerror})"
+        path.unlink(missing_ok=True)
+        need = math.prod(shape) * np.dtype(dtype).itemsize / 1e6
+        message = f"the frames of {shape[0]} recordings need {need:,.1f} MB here ({error.strerror})"
         raise OSError(error.errno, message, str(path)) from error
     return np.load(path, mmap_mode="c")
 

@@ -26,9 +26,8 @@ def count_frames(events: Events, time_steps: int, frame_by: str) -> np.ndarray:
 
 def _first_events(t: np.ndarray, time_steps: int, frame_by: str) -> np.ndarray:
     """The index of each frame's first event: [T]."""
-    step = np.arange(time_steps)
     if frame_by == "count":
-        return -(-step * len(t) // time_steps)
-    # Frame of event i: (t[i] - t[0]) * T // (duration + 1 us), in whole numbers
-    duration = int(t[-1] - t[0]) + 1
-    return np.searchsorted(t, t[0] + -(-step * duration // time_steps))
+        return -(-np.arange(time_steps) * len(t) // time_steps)
+    # Event i belongs to frame (t[i] - t[0]) * T // duration. In Python's whole numbers: they do not overflow.
+    start, duration = int(t[0]), int(t[-1]) - int(t[0]) + 1
+    return np.searchsorted(t, [start - (-step * duration // time_steps) for step in range(time_steps)])

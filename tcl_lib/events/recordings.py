@@ -1,6 +1,7 @@
 """Recordings of event cameras, read from the formats in which they are published. Shapes: N events."""
 
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 DVS128, NMNIST = (128, 128), (34, 34)  # sensors' width and height
+# What zipfile, zlib and NumPy raise depends on where the damage is.
+DAMAGED_NPZ = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 class Events(NamedTuple):
@@ -166,13 +177,14 @@ def _read_npz(path: Path, sensor_size: tuple[int, int] | None) -> Events:
     if sensor_size is None:
         raise ValueError("does not say the sensor's size; give sensor_size as [width, height]")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in "xytp" if name not in arrays]
-            if missing:
-                raise ValueError(f"has no array {missing[0]}; x, y, t and p are needed")
-            x, y, t, p = (arrays[name] for name in "xytp")
-    except (zipfile.BadZipFile, EOFError, KeyError, AttributeError, TypeError, zipfile.zlib.error) as error:
+        with path.open("rb") as file, zipfile.ZipFile(file), np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in "xytp" if name in content}
+    except DAMAGED_NPZ as error:
         raise ValueError(f"is cut off, damaged or not NPZ ({error})") from error
+    for name in "xytp":
+        if name not in arrays:
+            raise ValueError(f"has no array {name}; x, y, t and p are needed")
+    x, y, t, p = (arrays[name] for name in "xytp")
     for name, array in zip("xytp", (x, y, t, p), strict=True):
         if array.shape != t.shape or array.ndim != 1:
             raise ValueError(f"arrays must be [N], {name} is {list(array.shape)} and t {list(t.shape)}")

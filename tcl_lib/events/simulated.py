@@ -89,7 +89,7 @@ def _crossings(log_intensity: np.ndarray, thresholds: np.ndarray):
         y, x, sign = y[pixel], x[pixel], sign[pixel]
         level = last[y, x] + sign * nth * thresholds[y, x]
         share = (level - before[y, x]) / (now[y, x] - before[y, x])
-        t = (instant - 1 + share.clip(0, 1)) * DURATION / (len(log_intensity) - 1)
+        t = (instant - 1 + share.clip(0, 1)) * (DURATION - 1) / (len(log_intensity) - 1)
         yield x, y, t.astype(np.int64), (sign > 0).astype(np.uint8)
         last += count * thresholds
 
