@@ -2,6 +2,11 @@
 
 import pytest
 import torch
+from norse.torch.functional.lif_box import (
+    LIFBoxFeedForwardState,
+    LIFBoxParameters,
+    lif_box_feed_forward_step,
+)
 from torch.testing import assert_close
 
 from tcl_lib.neurons import NEURONS, Spiking, lif, lif_synaptic
@@ -82,6 +87,39 @@ def test_equals_the_equation_forward_and_gradient(neuron, plain, decay, v_th):
     assert 0.05 < expected.mean() < 0.95
     assert torch.equal(spikes, expected)
     assert_close(gradient, expected_gradient, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("decay", "v_th"), [(0.5, 1.0), (0.9, 0.7), (0.0, 1.3)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_equals_norse_forward_and_gradient(dtype, decay, v_th, layout):
+    generator = torch.Generator().manual_seed(2)
+    values = 1.5 * torch.randn(7 * 4, 3, 5, 6, generator=generator)
+    values = values.to(dtype).contiguous(memory_format=layout).unflatten(0, (7, 4))
+    weight = torch.randn(7, 4, 3, 5, 6, generator=generator).to(dtype)
+    p = LIFBoxParameters(tau_mem_inv=1 - decay, v_th=v_th, method="triangle", alpha=1.0)
+    norse_current, current = values.clone().requires_grad_(), values.clone().requires_grad_()
+    state = LIFBoxFeedForwardState(v=torch.zeros_like(values[0]))
+    expected = []
+    for step in norse_current / (1 - decay):
+        spike, state = lif_box_feed_forward_step(step, state, p, dt=1.0)
+        expected.append(spike)
+    (torch.stack(expected) * weight).sum().backward()
+    spikes = lif(current, decay, v_th)
+    (spikes * weight).sum().backward()
+    assert torch.equal(spikes, torch.stack(expected))
+    # the same sum in another order; bfloat16 has 8 bits
+    exact = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
+    assert_close(current.grad, norse_current.grad, rtol=exact, atol=exact)
+
+
+def test_the_gradient_needs_the_membrane_potentials_alone():
+    saved = []
+    current = torch.randn(5, 2, 3, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
+        lif(current)
+    (potentials,) = saved
+    assert potentials.shape == current.shape
 
 
 @pytest.mark.parametrize("neuron", [lif, lif_synaptic])
