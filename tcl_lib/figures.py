@@ -40,21 +40,22 @@ def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 @_figure
-def views(rows: np.ndarray, names: list[str], side: int = 64) -> Figure:
-    """Images as stored and as augmented: uint8 [R, N, C, H, W] with C of 1 or 3, and R names.
+def views(rows: np.ndarray, names: list[str], data: str, side: int = 64) -> Figure:
+    """Samples as stored and as augmented: uint8 [R, N, C, H, W] with C of 1 or 3, R names, and what they are.
 
-    An image is drawn about `side` pixels large, every pixel of it as a square of whole pixels (or every n-th
-    of a larger image): sharp, and small as a PNG.
+    A picture is drawn about `side` pixels large, every pixel of it as a square of whole pixels (or every n-th
+    of a larger one): sharp, and small as a PNG.
     """
     channels, largest = rows.shape[2], max(rows.shape[3:])
-    scale, step = max(1, side // largest), max(1, round(largest / side))
-    gap, left, dpi = 4, 50, STYLE["figure.dpi"]
+    scale, step = max(1, round(side / largest)), max(1, round(largest / side))
+    gap, left, top, dpi = 4, 60, 22, STYLE["figure.dpi"]
     tiles = rows[..., ::step, ::step].repeat(scale, 3).repeat(scale, 4)
-    tiles = np.pad(tiles, [(0, 0)] * 3 + [(gap, 0)] * 2, constant_values=255)  # [R, N, C, H', W']
+    tiles = np.pad(tiles, [(0, 0)] * 3 + [(gap, 0)] * 2, constant_values=225)  # [R, N, C, H', W']
     mosaic = tiles.transpose(0, 3, 1, 4, 2).reshape(len(rows) * tiles.shape[3], -1, channels)
     high, wide = mosaic.shape[:2]
-    figure = plt.figure(figsize=((left + wide) / dpi, high / dpi), layout="none")
-    axes = figure.add_axes((left / (left + wide), 0, wide / (left + wide), 1))
+    figure = plt.figure(figsize=((left + wide) / dpi, (top + high) / dpi), layout="none")
+    axes = figure.add_axes((left / (left + wide), 0, wide / (left + wide), high / (top + high)))
+    axes.set_title(data, loc="left")
     axes.imshow(mosaic.repeat(4 - channels if channels == 1 else 1, 2), interpolation="nearest")
     axes.set(xticks=[], yticks=(np.arange(len(rows)) + 0.5) * high / len(rows), yticklabels=names)
     axes.tick_params(length=0)
@@ -84,6 +85,7 @@ def learning_curves(metrics: pd.DataFrame) -> Figure:
         label = f"layer {name.split('_')[-1]}"
         rates.plot(metrics["epoch"], metrics[name], marker=dot, color=colour, label=label)
     rates.set(title="firing rate", ylabel="spikes a neuron and step", ylim=(0, None))
+    figure.suptitle(", ".join(metrics["data"].unique()))
     for axes in (losses, accuracy, rates):
         axes.set_xlabel("epoch")
         _whole_numbers(axes)

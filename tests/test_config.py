@@ -93,6 +93,18 @@ def test_relations_are_what_the_losses_know():
         ("data_root", "", "a folder's path or None"),
         ("runs_dir", "", "a folder's path or None"),
         ("lr", 10**400, "> 0"),
+        ("frame_by", "events", "'time', 'count'"),
+        ("frame_size", 0, ">= 1 or None"),
+        ("frame_size", [48, 48], ">= 1 or None"),
+        ("count_scale", "log", "'max', 'none'"),
+        ("count_scale", None, "'max', 'none'"),
+        ("split", "random", "'tet', 'tebn', 'spikingjelly', 'seeded'"),
+        ("event_augmentation", "flip", "'roll', 'nda'"),
+        ("sensor_size", 128, "[width, height], two whole numbers >= 1 or None"),
+        ("sensor_size", [128], "[width, height], two whole numbers >= 1 or None"),
+        ("sensor_size", [128, 0], "[width, height], two whole numbers >= 1 or None"),
+        ("sensor_size", (128, 128), "[width, height]"),
+        ("skip_bad_recordings", "yes", "True or False"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line(name, value, allowed):
@@ -111,6 +123,15 @@ def test_a_wrong_value_is_refused_in_one_line(name, value, allowed):
         ({"warmup_epochs": 3, "epochs": 2}, "warmup_epochs=3"),
         ({"augment": False, "cutout": 4}, "cutout=4"),
         ({"augment": False, "autoaugment": True}, "autoaugment=True"),
+        ({"dataset": "moving_digits", "augment": False, "event_augmentation": "nda"}, "has no effect with"),
+        ({"dataset": "events_folder"}, "data_root=None: dataset 'events_folder' needs the folder"),
+        ({"frame_by": "count"}, "frame_by='count': has no effect with dataset='digits'"),
+        ({"dataset": "cifar10", "count_scale": "none"}, "count_scale='none': has no effect with"),
+        ({"skip_bad_recordings": True}, "skip_bad_recordings=True: has no effect with dataset='digits'"),
+        ({"dataset": "nmnist", "split": "tebn"}, "split='tebn': has no effect with dataset='nmnist'"),
+        ({"dataset": "nmnist", "sensor_size": [34, 34]}, r"sensor_size=\[34, 34\]: has no effect"),
+        ({"dataset": "nmnist", "cutout": 3}, "cutout=3: has no effect with dataset='nmnist'"),
+        ({"dataset": "dvs_cifar10", "autoaugment": True}, "autoaugment=True: has no effect with"),
         ({"positives": ["class", "class"]}, "twice"),
         ({"loss": "tcl", "positives": []}, "no anchor would have a positive"),
         ({"loss": "tcl", "positives": ["view"]}, "no anchor would have a positive"),
@@ -121,6 +142,27 @@ def test_parameters_that_contradict_each_other_are_refused(parameters, words):
     with pytest.raises(ValueError, match=words) as caught:
         RunConfig(**parameters)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "label"),
+    [
+        ({}, "digits"),
+        ({"dataset": "dvs_cifar10"}, "dvs_cifar10 (tet split)"),
+        ({"dataset": "dvs_cifar10", "split": "seeded"}, "dvs_cifar10 (seeded split)"),
+        ({"dataset": "moving_digits"}, "moving_digits (simulated)"),
+        ({"dataset": "events_folder", "data_root": "data/my-camera"}, "events_folder (my-camera)"),
+        ({"dataset": "folder", "data_root": "/photos/"}, "folder (photos)"),
+    ],
+)
+def test_tables_say_what_data_they_are_of(parameters, label):
+    assert RunConfig(**parameters).data_label == label
+
+
+def test_another_split_is_another_run():
+    one, other = (RunConfig(dataset="dvs_cifar10", split=split) for split in ("tet", "tebn"))
+    assert one.name != other.name
+    assert one.identity() != other.identity()
 
 
 def test_positives_that_a_loss_does_not_use_are_not_its_concern():

@@ -12,6 +12,7 @@ from tcl_lib import figures
 
 METRICS = pd.DataFrame(
     {
+        "data": "dvs_cifar10 (tet split)",
         "epoch": [1, 2, 3],
         "loss": [3.0, 2.0, 1.5],
         "cross_entropy": [1.0, 0.5, 0.25],
@@ -53,6 +54,7 @@ def test_learning_curves():
     assert losses["contrastive"] == [2.0, 1.5, 1.25]
     assert losses["validation cross entropy"] == [1.1, 0.6, 0.5]
     assert accuracy["validation, first step"] == [50.0, 60.0, 70.0]
+    assert figure.get_suptitle() == "dvs_cifar10 (tet split)"
     assert rates == {"layer 1": [0.2, 0.21, 0.22], "layer 2": [0.1, 0.11, 0.12]}
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
     assert drawn(figure)
@@ -102,10 +104,11 @@ def test_accuracy_by_step_of_several_losses():
 def test_views_shows_every_pixel_as_it_is(shape):
     random = np.random.default_rng(0)
     rows = random.integers(0, 256, (3, 4, *shape), dtype=np.uint8)
-    figure = figures.views(rows, ["stored", "view 1", "view 2"])
+    figure = figures.views(rows, ["stored", "view 1", "view 2"], "moving_digits (simulated)")
+    assert figure.axes[0].get_title("left") == "moving_digits (simulated)"
     shown = figure.axes[0].images[0].get_array()
     assert shown.shape[2] == 3
-    scale, step = max(1, 64 // max(shape)), max(1, round(max(shape) / 64))
+    scale, step = max(1, round(64 / max(shape))), max(1, round(max(shape) / 64))
     height, width = (-(-side // step) * scale for side in shape[1:])
     second = shown[height + 8 : 2 * height + 8, 4 : width + 4][::scale, ::scale]
     assert (second == rows[1, 0][:, ::step, ::step].transpose(1, 2, 0)).all()

@@ -86,6 +86,17 @@ def test_train_runs_with_every_loss(tmp_path, loss):
     assert out.stat().st_size < 300_000
 
 
+def test_train_runs_on_event_data(tmp_path):
+    done, out = papermill(tmp_path, "-p", "dataset", "moving_digits", "-p", "loss", "tcl")
+    assert done.returncode == 0, done.stderr
+    text, pictures, errors = outputs(out)
+    assert "data: moving_digits (simulated)" in text
+    assert "a batch: (2, 32, 2, 10, 10)" in text
+    assert len(pictures) == 3
+    assert "warn" not in errors.lower()
+    assert out.stat().st_size < 300_000
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [

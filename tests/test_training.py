@@ -135,6 +135,53 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tiny, capsys):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(run).items())
 
 
+@pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
+def test_event_data_are_learned_with_every_loss(tmp_path, loss):
+    config = RunConfig(
+        dataset="moving_digits",
+        loss=loss,
+        train_size=600,
+        epochs=6,
+        batch_size=32,
+        time_steps=3,
+        device="cpu",
+        runs_dir=str(tmp_path),
+    )
+    run = train(config)
+    assert run.accuracy_by_step["data"].unique().tolist() == ["moving_digits (simulated)"]
+    assert run.metrics["data"].unique().tolist() == ["moving_digits (simulated)"]
+    assert "moving_digits (simulated)" in repr(run)
+    assert run.metrics["loss"].iloc[-1] < 0.8 * run.metrics["loss"].iloc[0]
+    # one step sees a third of the way round: chance is 10 %, and all steps know more than the first
+    first, *_, last = run.accuracy_by_step["cumulative"]
+    assert last > 60
+    assert last > first + 3
+
+
+@pytest.mark.parametrize(
+    "changes", [{"event_augmentation": "nda", "frame_by": "count"}, {"count_scale": "none", "frame_size": 16}]
+)
+def test_event_runs_repeat_and_go_on(tiny, monkeypatch, changes):
+    config = tiny(dataset="moving_digits", epochs=3, loss="stcl", **changes)
+    undisturbed = train(dataclasses.replace(config, run_name="undisturbed"))
+    saved = []
+
+    def stop(config, *arguments):
+        save(config, *arguments)
+        saved.append(1)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    save = training._save
+    monkeypatch.setattr(training, "_save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    monkeypatch.undo()
+    run = train(config)
+    pd.testing.assert_frame_equal(numbers(run), numbers(undisturbed), check_exact=True)
+    pd.testing.assert_frame_equal(run.accuracy_by_step, undisturbed.accuracy_by_step, check_exact=True)
+
+
 def test_a_run_killed_before_its_result_only_needs_that(tiny):
     config = tiny()
     run = train(config)
