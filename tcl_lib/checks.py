@@ -23,7 +23,11 @@ Weight = Annotated[float, Bound("a number >= 0", lambda x: x >= 0)]
 BelowOne = Annotated[float, Bound("a number >= 0 and < 1", lambda x: 0 <= x < 1)]
 Fraction = Annotated[float, Bound("a number > 0 and <= 0.5", lambda x: 0 < x <= 0.5)]
 Size = Annotated[
-    list[AtLeast1], Bound("[width, height], two whole numbers >= 1", lambda size: len(size) == 2)
+    list[AtLeast1],
+    Bound(
+        "[width, height], two whole numbers from 1 to 10000",
+        lambda size: len(size) == 2 and max(size) <= 10_000,
+    ),
 ]
 Folder = Annotated[str, Bound("a folder's path", lambda s: s != "" and "\0" not in s)]
 Name = Annotated[
@@ -47,6 +51,8 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
         allowed, hint = _words(annotation), ""
         if isinstance(value, str) and "True or False" in allowed:
             hint = f" (on papermill's command line: -p {name} False)"
+        if isinstance(value, str) and value.startswith("["):
+            hint = f" (on papermill's command line: -y '{name}: {value}')"
         raise ValueError(f"{name}={value!r}: must be {allowed}{hint}")
     return fit
 

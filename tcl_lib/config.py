@@ -123,7 +123,7 @@ class RunConfig:
         self._check_effect()
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
-        for name in ("cutout", "autoaugment", "event_augmentation"):
+        for name in ("flip", "cutout", "autoaugment", "event_augmentation"):
             if not self.augment and getattr(self, name) != getattr(RunConfig, name):
                 raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with augment=False")
         if len(set(self.positives)) < len(self.positives):
@@ -162,10 +162,12 @@ class RunConfig:
     @property
     def data_label(self) -> str:
         """What tables and figures call the data."""
-        details = {"dvs_cifar10": f" ({self.split} split)", "moving_digits": " (simulated)"}
         if self.dataset in FOLDERS:
             return f"{self.dataset} ({self.data_path.name})"
-        return self.dataset + details.get(self.dataset, "")
+        if self.dataset == "dvs_cifar10":
+            drawn = f" with seed {self.seed}" if self.split == "seeded" else ""
+            return f"dvs_cifar10 ({self.split} split{drawn})"
+        return "moving_digits (simulated)" if self.dataset == "moving_digits" else self.dataset
 
     @property
     def contrastive(self) -> bool:

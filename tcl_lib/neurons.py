@@ -19,10 +19,10 @@ def lif(current: Tensor, decay: float = 0.5, v_th: float = 1.0) -> Tensor:
         v[t] = decay * v[t-1] * (1 - s[t-1]) + current[t];   s[t] = 1 if v[t] > v_th else 0
 
     The surrogate gradient is the triangle max(0, 1 - |v - v_th|), and the gradient through the reset is
-    kept (TET: Deng et al. 2022, arXiv 2202.11946). It is Norse's LIF box (`lif_box_feed_forward_step`), bit
-    for bit, with its two traps disarmed: Norse scales the input by dt * tau_mem_inv = 1 - decay, undone here,
-    and multiplies the triangle by alpha = 100. Its gradient is written out, so that of all the steps nothing
-    but the membrane potentials is kept for it.
+    kept (TET: Deng et al. 2022, arXiv 2202.11946). It is Norse's LIF box (`lif_box_feed_forward_step`), its
+    spikes to the bit, with its two traps disarmed: Norse scales the input by dt * tau_mem_inv = 1 - decay,
+    undone here, and multiplies the triangle by alpha = 100. The gradient is written out, so that of all the
+    steps nothing but the membrane potentials is kept for it.
 
     Args:
         current: [T, B, ...] input current, in units of the threshold's scale.

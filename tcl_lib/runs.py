@@ -205,6 +205,9 @@ def write_table(config: RunConfig, name: str, table: pd.DataFrame) -> None:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
+        table = pd.read_csv(path)
     except ValueError as error:  # EmptyDataError and ParserError are ValueErrors
         raise ValueError(f"{path}: is damaged ({error})") from error
+    if "data" not in table:
+        raise ValueError(f"{path}: was written by an earlier version; overwrite=True trains the run anew")
+    return table

@@ -101,7 +101,7 @@ def cache_file(tmp_path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("name", ["frames.npy", "done.jsonl"])
+@pytest.mark.parametrize("name", ["frames.uint8", "done.jsonl"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
 def test_damage_is_found_and_mended(recordings, tmp_path, capsys, name, damage, seed):
     recordings = recordings[:8]
@@ -186,8 +186,8 @@ def test_a_full_disk_is_said_before_any_work(tmp_path):
     _, errors = process.communicate()
     assert process.returncode != 0
     last = errors.strip().splitlines()[-1]
-    assert "the frames of 1 recordings need 0.0 MB here (File too large)" in last
-    assert "frames.npy" in last
+    assert "the frames of 1 recordings, [3, 2, 34, 34] each, need 0.0 MB here (File too large)" in last
+    assert "frames.uint8" in last
 
 
 PEAKS = """
@@ -204,9 +204,10 @@ def test_memory_does_not_grow_with_the_recordings(tmp_path):
         write(tmp_path / f"{index}.bin", index, side=200)
     command = [sys.executable, "-c", script, str(tmp_path), str(tmp_path / "cache"), "200"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    size = cache_file(tmp_path, "frames.npy").stat().st_size
+    size = cache_file(tmp_path, "frames.uint8").stat().st_size
     assert size == pytest.approx(120e6, rel=0.01)
-    assert max(json.loads(done.stdout.splitlines()[-1])) < 100e6  # of every process
+    peaks = json.loads(done.stdout.splitlines()[-1])
+    assert sum(peaks) < (len(peaks) + 1) * 100e6  # of all processes
     again = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert max(json.loads(again.stdout)) < 100e6  # read through whole, and not held
 
@@ -243,7 +244,9 @@ def test_a_count_takes_two_bytes_where_it_needs_them(recordings, tmp_path, capsy
 
 
 def test_a_count_beyond_two_bytes_is_refused(recordings, tmp_path):
-    with pytest.raises(ValueError, match="burst: 65536 events of a pixel in a frame, 65535 fit"):
+    with pytest.raises(
+        ValueError, match=r"burst: a pixel has 65536 events in a frame.*give more than time_steps=3"
+    ):
         frames([*recordings, Burst(65_536)], tmp_path)
 
 
@@ -263,8 +266,8 @@ def test_a_bad_recording_is_named_or_left_out(recordings, tmp_path, capsys, plac
 
 def test_recordings_of_two_sensors_are_refused(recordings, tmp_path):
     other = write(tmp_path / "other.bin", 0, side=20)
-    with pytest.raises(ValueError, match=r"other\.bin: is of a 20x20 sensor, the first one of 34x34"):
-        frames([*recordings, other], tmp_path)
+    with pytest.raises(ValueError, match=r"other\.bin: is of a 20x20 sensor, but .*/0\.bin of 34x34"):
+        frames([*recordings, other], tmp_path, skip_bad=True)  # it may be the first that does not belong
 
 
 def test_nothing_but_bad_recordings_is_an_error(recordings, tmp_path):

@@ -1,8 +1,10 @@
 """Event datasets: where they lie, how they are split, and what a network sees of them."""
 
+import dataclasses
 import hashlib
 import http.server
 import io
+import shutil
 import struct
 import threading
 import zipfile
@@ -130,6 +132,19 @@ def test_no_sound_recording_left_is_an_error(tree):
         load_data(folder(tree, skip_bad_recordings=True))
 
 
+def test_a_file_in_both_parts_is_refused(tree):
+    link = tree / "test" / "left" / "9.npz"
+    link.symlink_to(tree / "train" / "left" / "3.npz")
+    with pytest.raises(ValueError, match=r"test/left/9\.npz: is the same file as .*train/left/3\.npz"):
+        load_data(folder(tree))
+
+
+def test_a_broken_link_is_named(tree):
+    (tree / "test" / "left" / "9.npz").symlink_to(tree / "nowhere.npz")
+    with pytest.raises(ValueError, match=r"9\.npz: is not a file, or a link to one that is not there"):
+        load_data(folder(tree))
+
+
 def test_a_recording_in_both_parts_is_refused(tree):
     class Named:
         name = "recording 2"
@@ -178,12 +193,14 @@ def test_dvs_cifar10_is_split_as_named(dvs_cifar10, tmp_path, monkeypatch):
         assert f"{split} split" in config.data_label
 
 
-def test_a_missing_recording_is_named(dvs_cifar10, monkeypatch):
+def test_a_missing_recording_is_named(dvs_cifar10):
     config = RunConfig(dataset="dvs_cifar10", data_root=str(dvs_cifar10), time_steps=1)
     path = dvs_cifar10 / "cat" / "cifar10_cat_417.aedat"
     content = path.read_bytes()
     path.unlink()
-    with pytest.raises(ValueError, match=r"cat: holds 999 of the 1000 recordings.*number 417 is missing"):
+    with pytest.raises(
+        ValueError, match=r"cat: holds 999 recordings of dvs_cifar10, 1000 are needed; unpack"
+    ):
         load_data(config)
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"cifar10_cat_417\.aedat: is empty; unpack its archive again"):
@@ -191,17 +208,57 @@ def test_a_missing_recording_is_named(dvs_cifar10, monkeypatch):
     path.write_bytes(content)
 
 
-def test_both_ways_to_lie_there_and_both_formats(tmp_path, monkeypatch):
+@pytest.fixture
+def cats(tmp_path, monkeypatch):
+    """A function that lists the recordings of a class of three."""
     monkeypatch.setattr(events, "RECORDINGS", 3)
-    names = events.CIFAR_CLASSES
-    for folder in (tmp_path, tmp_path / "CIFAR10DVS"):
-        assert events._lying_in(tmp_path, "CIFAR10DVS", names) is None or folder != tmp_path
+    folder = tmp_path / "cat"
+    folder.mkdir()
+
+    def listed(*names: str) -> list[str]:
         for name in names:
+            (folder / name).write_bytes(b"x")
+        paths = events._listed(folder, (".aedat", ".aedat4"), RunConfig())
+        return [path.name for path in events._numbered(folder, paths, r"(?:cifar10_cat_)?(\d+)")]
+
+    return listed
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["cifar10_cat_0.aedat", "cifar10_cat_1.aedat", "cifar10_cat_2.aedat"],
+        ["cifar10_cat_0.aedat4", "cifar10_cat_1.aedat4", "cifar10_cat_2.aedat4"],
+        ["0.AEDAT", "1.aedat", "2.aedat"],
+    ],
+)
+def test_recordings_are_known_by_their_number(cats, names):
+    assert cats(*names[::-1], "._cifar10_cat_1.aedat", ".DS_Store", "readme.txt") == names
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["0.aedat", "1.aedat"], r"cat: holds 2 recordings of dvs_cifar10, 3 are needed; unpack"),
+        (["0.aedat", "1.aedat", "2.aedat", "cifar10_cat_1.aedat"], r"has the number of .*; one of them"),
+        (["0.aedat", "1.aedat", "2.aedat", "2.aedat4"], r"2\.aedat4: has the number of .*2\.aedat; one"),
+        (["0.aedat", "1.aedat", "2.aedat", "02.aedat"], r"2\.aedat: has the number of .*2\.aedat; one"),
+        (["0.aedat", "1.aedat", "cifar10_cat_1 2.aedat"], r"1 2\.aedat: is not a recording of this class"),
+        (["0.aedat", "1.aedat", "cifar10_dog_2.aedat"], r"cifar10_dog_2\.aedat: is not a recording of this"),
+        (["0.aedat", "1.aedat", "2.aedat", "3.aedat"], r"3\.aedat: is not a recording of this class"),
+    ],
+)
+def test_what_does_not_belong_to_a_class_is_named(cats, names, words):
+    with pytest.raises(ValueError, match=words):
+        cats(*names)
+
+
+def test_both_ways_to_lie_there(tmp_path):
+    for folder in (tmp_path, tmp_path / "CIFAR10DVS"):
+        for name in events.CIFAR_CLASSES:
             (folder / name).mkdir(parents=True)
-        assert events._lying_in(tmp_path, "CIFAR10DVS", names) == folder
-    for number in (2, 0, 1):
-        (folder / "cat" / f"cifar10_cat_{number}.aedat4").write_bytes(b"x")
-    assert [path.stem[-1] for path in events._numbered(folder / "cat")] == ["0", "1", "2"]
+        assert events._lying_in(tmp_path, "CIFAR10DVS", events.CIFAR_CLASSES) == folder
+    assert events._lying_in(tmp_path / "cat", "CIFAR10DVS", events.CIFAR_CLASSES) is None
 
 
 # N-MNIST and downloads
@@ -279,10 +336,27 @@ def test_nmnist_that_lies_there_is_checked_by_count_and_size(host, tmp_path):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"00001\.bin: is empty"):
         load_data(config)
+    (tmp_path / "Train" / "0" / "._00002.bin").write_bytes(b"not a recording")
+    assert len(load_data(dataclasses.replace(config, skip_bad_recordings=True)).train) == 3
     path.unlink()
-    with pytest.raises(ValueError, match=r"Train/0: holds 2 of 3 recordings"):
+    with pytest.raises(ValueError, match=r"Train/0: holds 2 recordings of nmnist, 3 are needed; unpack"):
+        load_data(config)
+    for number in (1, 7):
+        (tmp_path / "Train" / "0" / f"{number:05}.BIN").write_bytes(bytes(5))
+    with pytest.raises(ValueError, match=r"Train/0: holds 4 recordings of nmnist, 3 are needed; some do not"):
         load_data(config)
     assert host[1] == []
+
+
+def test_a_part_that_was_not_downloaded_is(host, tmp_path):
+    _, asked = host
+    config = RunConfig(dataset="nmnist", data_root=str(tmp_path), validation_fraction=0.2)
+    load_data(config)
+    shutil.rmtree(tmp_path / "NMNIST" / "Test")
+    (tmp_path / "NMNIST" / "test.zip").unlink()
+    del asked[:]
+    load_data(config)
+    assert set(asked) == {"/test"}
 
 
 @pytest.mark.parametrize("answer", [b"", None, b"not what was expected"], ids=["empty", "404", "other"])
@@ -385,6 +459,12 @@ def test_the_first_steps_are_the_first_frames():
         assert_close(prefix, logits[:t], rtol=1e-4, atol=1e-5)
         right = prefix.mean(0).argmax(-1) == data.validation.labels
         assert table["cumulative"][t - 1] == pytest.approx(100 * right.double().mean().item(), abs=1.0)
+
+
+def test_a_large_sensor_can_be_looked_at():
+    counts = torch.randint(1, 4, (2, 10, 2, 720, 700), dtype=torch.uint8)
+    pictures, _ = event_data(counts, frame_size=600).preview(RunConfig(dataset="nmnist", loss="stcl"))
+    assert pictures.shape == (6, 10, 3, 617, 600)
 
 
 # batches

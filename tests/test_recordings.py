@@ -11,6 +11,7 @@ import pytest
 import tonic.io
 from conftest import RECORDINGS, needs_recordings
 
+from tcl_lib.events.frames import count_frames
 from tcl_lib.events.recordings import RecordingFile, read_recording
 
 HEADER = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
@@ -181,8 +182,27 @@ def test_an_aedat4_that_is_cut_off_is_named(tmp_path, share):
     aedat4(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r"bad\.aedat4: is cut off, damaged or not AEDAT 4 \(.+\)"):
+    with pytest.raises(ValueError, match=r"bad\.aedat4: (is cut off or damaged \(.+\)|is not AEDAT 4)"):
         read_recording(path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_aedat4_with_wrong_bytes_is_read_or_named(tmp_path, seed):
+    path = tmp_path / "bad.aedat4"
+    aedat4(path)
+    content = bytearray(path.read_bytes())
+    random = np.random.default_rng(seed)
+    # the half of them in what describes the file
+    for place in random.integers(14, 3000 if seed % 2 else len(content), 3):
+        content[place] = random.integers(256)
+    path.write_bytes(content)
+    message = f"{path}: read"
+    try:
+        read_recording(path)
+    except ValueError as error:
+        message = str(error)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
 
 
 def test_a_sensor_size_that_is_not_the_file_s_is_refused(tmp_path):
@@ -211,6 +231,8 @@ def test_npz_by_hand(tmp_path, p):
         ({"x": [1, 2]}, r"arrays must be \[N\], x is \[2\] and t \[3\]"),
         ({"t": [[0, 5, 5]]}, r"arrays must be \[N\]"),
         ({"t": [0.0, 0.5, 1.0]}, r"array t is float64, must be whole numbers \(t in microseconds\)"),
+        ({"x": np.array([1, 2, 3], "m8[s]")}, "array x is timedelta64.*, must be whole numbers"),
+        ({"t": np.array([1, 2, 2**63 + 5], "u8")}, "array t holds 9223372036854775813, must be .* below 2"),
         ({"p": [0, 1, 2]}, r"array p holds 2, must be 0 \(OFF\) and 1 \(ON\)"),
         ({"p": [-1, 1, 1]}, "array p holds -1"),
         ({"x": [1, 2, 10]}, "1 events outside the 10x10 sensor, the first at x=10, y=6"),
@@ -232,6 +254,19 @@ def test_an_npz_that_is_cut_off_is_named(tmp_path, kept):
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match=r"bad\.npz: is cut off, damaged or not NPZ \(.+\)$"):
         read_recording(path, (10, 10))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">i4", "u8", "i8"])
+def test_npz_of_any_whole_numbers(tmp_path, dtype):
+    path = npz(tmp_path / "a.npz", **{name: np.array([0, 5, 9], dtype) for name in "xyt"})
+    events = read_recording(path, (10, 10))
+    assert columns(events) == {"x": [0, 5, 9], "y": [0, 5, 9], "t": [0, 5, 9], "p": [0, 1, 1]}
+    assert count_frames(events, 3, "time").sum((1, 2, 3)).tolist() == [1, 1, 1]
+
+
+def test_a_bin_has_240_rows(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.bin: cannot be of a sensor of 256 rows"):
+        read_recording(nmnist(tmp_path / "a.bin", (1, 1, 1, 1)), (256, 256))
 
 
 def test_an_npz_needs_the_sensor_size(tmp_path):

@@ -156,6 +156,13 @@ def test_numbers_survive_the_files(tiny):
     assert table["data"].tolist() == 3 * ["moving_digits (simulated)"]
 
 
+def test_a_table_of_an_earlier_version_is_named(finished):
+    config = finished()
+    (config.run_path / runs.ACCURACY).write_text("time_step,cumulative,instantaneous\n1,50,50\n")
+    with pytest.raises(ValueError, match=r"accuracy_by_step\.csv: was written by an earlier version"):
+        load_run(config.run_path).accuracy_by_step  # noqa: B018
+
+
 @pytest.mark.parametrize("content", [b"", b"noise", b"PK\x03\x04 half a file"])
 def test_a_damaged_checkpoint_is_named_in_one_line(tmp_path, content):
     (tmp_path / runs.CHECKPOINT).write_bytes(content)

@@ -18,7 +18,7 @@ MIRRORED = {
     "folder": True,
     "dvs_cifar10": True,
     "nmnist": False,
-    "events_folder": True,
+    "events_folder": False,  # a gesture to the left is not one to the right
     "moving_digits": False,
 }
 

@@ -26,29 +26,41 @@ def augment_frames(frames: Tensor, generator: Generator, *, flip: bool, kind: st
             al. 2022, arXiv 2203.06145).
     """
     batch, steps, _, height, width = frames.shape
-    chosen = torch.randint(4, (batch,), generator=generator) if kind == "nda" else torch.zeros(batch).long()
-    rolled, rotated, sheared, cut = (chosen == index for index in range(4))
-
-    # Where every pixel of the view comes from: first the affine map about the middle, then the roll.
-    angle = _uniform(batch, math.radians(ANGLE), generator)
-    turn, slant = angle * rotated, torch.tan(angle) * sheared
-    y = (torch.arange(height) - (height - 1) / 2)[:, None]
-    x = (torch.arange(width) - (width - 1) / 2)[None, :]
-    cos, sin, slant = (value[:, None, None] for value in (turn.cos(), turn.sin(), slant))
-    rows = (cos * y - sin * x + (height - 1) / 2).round().long()  # [B, H, W]
-    columns = (sin * y + cos * x + slant * y + (width - 1) / 2).round().long()
-    seen = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    seen &= ~_squares(batch, height, width, generator) | ~cut[:, None, None]
-    rows = (rows + _shifts(batch, height, generator) * rolled[:, None, None]) % height
-    columns = (columns + _shifts(batch, width, generator) * rolled[:, None, None]) % width
+    # Where every pixel of the view comes from, [B, H, W] each, and whether anything is seen there
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)[None, :]
+    rolled, seen = (
+        torch.ones(batch, 1, 1, dtype=torch.bool),
+        torch.ones(batch, height, width, dtype=torch.bool),
+    )
+    if kind == "nda":
+        chosen = torch.randint(4, (batch, 1, 1), generator=generator)
+        rolled, rotated, sheared, cut = (chosen == index for index in range(4))
+        rows, columns = _turned(batch, height, width, rotated, sheared, generator)
+        seen = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        seen &= ~(_squares(batch, height, width, generator) & cut)
+    rows = (rows + _shifts(batch, height, generator) * rolled) % height
+    columns = (columns + _shifts(batch, width, generator) * rolled) % width
     if flip:
-        heads = torch.rand(batch, generator=generator) < 0.5
-        columns = torch.where(heads[:, None, None], width - 1 - columns, columns)
+        heads = torch.rand(batch, 1, 1, generator=generator) < 0.5
+        columns = torch.where(heads, width - 1 - columns, columns)
 
     source = (rows * width + columns).flatten(1).to(frames.device)[:, None]  # [B, 1, H*W]
     view = frames.flatten(1, 2).flatten(2)  # [B, T*2, H*W]
     view = view.gather(2, source.expand(-1, 2 * steps, -1)) * seen.flatten(1).to(frames.device)[:, None]
     return view.view(frames.shape)
+
+
+def _turned(
+    batch: int, height: int, width: int, rotated: Tensor, sheared: Tensor, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """The row and column that every pixel comes from, unbounded: int64 [B, H, W] each."""
+    angle = _uniform(batch, math.radians(ANGLE), generator)[:, None, None]
+    turn, slant = angle * rotated, torch.tan(angle) * sheared
+    y = (torch.arange(height) - (height - 1) / 2)[:, None]
+    x = (torch.arange(width) - (width - 1) / 2)[None, :]
+    rows = turn.cos() * y - turn.sin() * x + (height - 1) / 2
+    columns = turn.sin() * y + turn.cos() * x + slant * y + (width - 1) / 2
+    return rows.round().long(), columns.round().long()
 
 
 def _uniform(batch: int, limit: float, generator: Generator) -> Tensor:

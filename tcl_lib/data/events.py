@@ -3,9 +3,11 @@
 Shapes: N recordings, B batch, T time steps, H x W pixels; channel 0 is OFF, 1 is ON.
 """
 
+import http.client
 import io
 import re
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from tcl_lib.data.augment import flips
 from tcl_lib.data.event_augment import augment_frames
 from tcl_lib.data.images import digit_images, digits
 from tcl_lib.data.parts import Data, Split
-from tcl_lib.data.tree import class_files, class_names
+from tcl_lib.data.tree import belongs, check_disjoint, class_files, class_names
 from tcl_lib.environment import watched
 from tcl_lib.events.cache import Recording, cached_frames
 from tcl_lib.events.recordings import NMNIST, READERS, RecordingFile
@@ -85,16 +87,17 @@ class EventData(Data):
         frames = self.frames(self.train[:2])
         generator = Generator().manual_seed(config.seed)
         rows = [frames, *(self.augmented(frames, config, generator) for _ in range(config.views))]
-        pictures = torch.stack(rows, 1).flatten(0, 1)  # [2 * (1 + V), T, 2, H, W]
+        pictures = torch.stack(rows, 1)[:, :, :10].flatten(0, 1)  # [2 * (1 + V), up to 10, 2, H, W]
         names = len(frames) * ["counted", *(f"view {view + 1}" for view in range(config.views))]
-        return _coloured(pictures[:, :10]), names
+        return _coloured(pictures), names
 
 
 def _coloured(frames: Tensor) -> np.ndarray:
     """ON in orange and OFF in blue on white: [..., 2, H, W] -> uint8 [..., 3, H, W]."""
     blue, orange = torch.tensor([0.00, 0.45, 0.70]), torch.tensor([0.84, 0.37, 0.00])
     counted = frames[frames > 0]
-    full = counted.quantile(0.98) if len(counted) else 1.0  # a few hot pixels would leave the others pale
+    # a few hot pixels would leave the others pale
+    full = float(np.quantile(counted.numpy(), 0.98)) if len(counted) else 1.0
     off, on = (frames / full).clamp(max=1)[..., None].unbind(-4)  # [..., H, W, 1]
     colours = 1 - off * (1 - blue) - on * (1 - orange)
     return (colours.clamp(min=0) * 255).round().byte().movedim(-1, -3).numpy()
@@ -102,13 +105,16 @@ def _coloured(frames: Tensor) -> np.ndarray:
 
 def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
     """DVS-CIFAR10 (Li et al. 2017), as its authors published it (.aedat) or as tonic does (.aedat4)."""
-    root = config.data_path
-    folder = _lying_in(root, "CIFAR10DVS", CIFAR_CLASSES)
+    folder = _lying_in(config.data_path, "CIFAR10DVS", CIFAR_CLASSES)
     if folder is None:
-        _download(config.dataset, root, "CIFAR10DVS", ({},))
-        folder = root / "CIFAR10DVS"
-    paths = [path for name in CIFAR_CLASSES for path in _numbered(folder / name)]
-    # Beside jAER's picture of a DVS128 theirs lies on its side, which SpikingJelly's reader turns upright too
+        folder = config.data_path / "CIFAR10DVS"
+        _download(config.dataset, "CIFAR10DVS", config.data_path)
+    paths = []
+    for name in CIFAR_CLASSES:
+        found = _listed(folder / name, (".aedat", ".aedat4"), config)
+        paths += _numbered(folder / name, found, rf"(?:cifar10_{name}_)?(\d+)")
+    # Beside jAER's picture of a DVS128 theirs lies on its side; SpikingJelly's reader of the authors' files
+    # turns it the same way. That tonic's files, converted from them, lie as they do is an assumption.
     recordings = [RecordingFile(path, transposed=True) for path in paths]
     labels = np.repeat(np.arange(CLASSES), RECORDINGS)
     train, test = split_indices(config.split, config.seed)
@@ -117,26 +123,21 @@ def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
 
 def nmnist(config: RunConfig) -> tuple[Split, Split, list[str]]:
     """N-MNIST (Orchard et al. 2015)."""
-    root = config.data_path
-    folder = _lying_in(root, "NMNIST", NMNIST_FILES)
-    if folder is None:
-        _download(config.dataset, root, "NMNIST", ({"train": True}, {"train": False}))
-        folder = root / "NMNIST"
+    folder = _lying_in(config.data_path, "NMNIST", NMNIST_FILES) or config.data_path / "NMNIST"
     recordings, labels = [], []
     for part, counts in NMNIST_FILES.items():
+        if not (folder / part).is_dir():
+            _download(config.dataset, "NMNIST", config.data_path, train=part == "Train")
+            folder = config.data_path / "NMNIST"
         for digit, count in enumerate(counts):
-            paths = sorted((folder / part / str(digit)).glob("*.bin"))
+            paths = _listed(folder / part / str(digit), (".bin",), config)
             if len(paths) != count:
-                raise ValueError(
-                    f"{folder / part / str(digit)}: holds {len(paths)} of {count} recordings (.bin);"
-                    " unpack its archive again"
-                )
-            _refuse_empty(paths)
+                raise ValueError(_wrong_count(config.dataset, folder / part / str(digit), len(paths), count))
             recordings += [RecordingFile(path, NMNIST) for path in paths]
             labels += [digit] * count
     indices = np.arange(len(labels))
-    test = indices >= sum(NMNIST_FILES["Train"])
-    return *_counted(config, recordings, labels, indices[~test], indices[test]), list("0123456789")
+    train = indices < sum(NMNIST_FILES["Train"])
+    return *_counted(config, recordings, labels, indices[train], indices[~train]), list("0123456789")
 
 
 def events_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
@@ -144,6 +145,7 @@ def events_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
     root = config.data_path
     classes = class_names(root)
     train, test = (class_files(root / part, classes, READERS) for part in ("train", "test"))
+    check_disjoint(train, test)
     size = None if config.sensor_size is None else tuple(config.sensor_size)
     recordings = [RecordingFile(path, size) for path, _ in train + test]
     labels = [label for _, label in train + test]
@@ -185,47 +187,53 @@ def _counted(
     return tuple(Split(stored, indices, labels[indices]) for indices in kept)
 
 
-def _lying_in(root: Path, name: str, parts: Sequence[str]) -> Path | None:
+def _lying_in(root: Path, name: str, parts: Iterable[str]) -> Path | None:
     """The folder of a dataset that is there: root/name, or root itself; None where there is neither."""
     return next((folder for folder in (root / name, root) if any((folder / p).is_dir() for p in parts)), None)
 
 
-def _numbered(folder: Path) -> list[Path]:
-    """The 1,000 recordings of a class of DVS-CIFAR10, by the number in their names."""
-    for suffix in (".aedat", ".aedat4"):
-        numbered = ((re.search(r"\d+$", path.stem), path) for path in folder.glob(f"*{suffix}"))
-        paths = {int(match[0]): path for match, path in numbered if match}
-        missing = sorted(set(range(RECORDINGS)) - set(paths))
-        if len(missing) < RECORDINGS:
-            break
-    if missing:
-        raise ValueError(
-            f"{folder}: holds {RECORDINGS - len(missing)} of the {RECORDINGS} recordings (.aedat or .aedat4)"
-            f" of its class, number {missing[0]} is missing; unpack its archive again"
-        )
-    ordered = [paths[number] for number in range(RECORDINGS)]
-    _refuse_empty(ordered)
-    return ordered
-
-
-def _refuse_empty(paths: Sequence[Path]) -> None:
+def _listed(folder: Path, suffixes: tuple[str, ...], config: RunConfig) -> list[Path]:
+    """The recordings in a folder, sorted by name; none may be empty, unless bad recordings are left out."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    paths = [path for path in paths if belongs(path) and path.suffix.lower() in suffixes]
     for path in paths:
-        if not path.stat().st_size:
+        if not (path.stat().st_size or config.skip_bad_recordings):
             raise ValueError(f"{path}: is empty; unpack its archive again")
+    return paths
 
 
-def _download(dataset: str, root: Path, name: str, parts: Sequence[dict]) -> None:
-    """Download and unpack a dataset, as tonic knows it, to root/name."""
+def _numbered(folder: Path, paths: Sequence[Path], name: str) -> list[Path]:
+    """The 1,000 recordings of a class of DVS-CIFAR10, in the order of the numbers in their names."""
+    numbered = {}
+    for path in paths:
+        match = re.fullmatch(name, path.stem)
+        if match is None or int(match[1]) >= RECORDINGS:
+            raise ValueError(f"{path}: is not a recording of this class, its name has none of its numbers")
+        other = numbered.setdefault(int(match[1]), path)
+        if other != path:
+            raise ValueError(f"{path}: has the number of {other}; one of them has to go")
+    if len(numbered) != RECORDINGS:
+        raise ValueError(_wrong_count("dvs_cifar10", folder, len(numbered), RECORDINGS))
+    return [numbered[number] for number in range(RECORDINGS)]
+
+
+def _wrong_count(dataset: str, folder: Path, found: int, count: int) -> str:
+    remedy = "unpack its archive again" if found < count else "some do not belong there"
+    return (
+        f"{folder}: holds {found} recordings of {dataset}, {count} are needed; {remedy}. {BY_HAND[dataset]}"
+    )
+
+
+def _download(dataset: str, name: str, root: Path, **part: bool) -> None:
+    """Download and unpack a dataset or a part of it, as tonic knows it, to root/name."""
     import tonic  # takes seconds, and is needed once
 
-    source = getattr(tonic.datasets, name)
     print(f"downloading {dataset} to {root / name}", flush=True)
     try:
         # tonic's bar goes to stderr; where nobody watches, it would only fill the notebook
         with nullcontext() if watched() else redirect_stderr(io.StringIO()):
-            for part in parts:
-                source(str(root), **part)
-    except (OSError, RuntimeError, ValueError) as error:
+            getattr(tonic.datasets, name)(str(root), **part)
+    except (OSError, RuntimeError, ValueError, http.client.HTTPException, zipfile.BadZipFile) as error:
         raise ConnectionError(
             f"{dataset} is not in {root} and could not be downloaded ({error}). {BY_HAND[dataset]}"
         ) from error

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from tcl_lib.config import CACHE
-from tcl_lib.data.tree import class_files, class_names
+from tcl_lib.data.tree import check_disjoint, class_files, class_names
 from tcl_lib.environment import progress_bar, replacing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -31,6 +31,7 @@ def load_folder(root: Path, cache: Path = CACHE) -> tuple[dict[str, Tensor], lis
     """
     classes = class_names(root)
     files = {part: class_files(root / part, classes, SUFFIXES) for part in ("train", "test")}
+    check_disjoint(files["train"], files["test"])
     paths = [path for part in files.values() for path, _ in part]
     fingerprint = _fingerprint(root, paths)
     cached = cache / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}.pt"

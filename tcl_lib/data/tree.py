@@ -15,7 +15,7 @@ def class_names(root: Path) -> list[str]:
             raise FileNotFoundError(
                 f"data_root={str(root)!r}: has no {part}/; it must hold train/<class>/* and test/<class>/*"
             )
-        names[part] = {path.name for path in (root / part).iterdir() if _counts(path)}
+        names[part] = {path.name for path in (root / part).iterdir() if belongs(path)}
         for name in sorted(names[part]):
             if not (root / part / name).is_dir():
                 raise ValueError(f"{root / part / name}: is not a class folder")
@@ -34,16 +34,26 @@ def class_files(folder: Path, classes: list[str], suffixes: Collection[str]) -> 
     """
     members = []
     for label, name in enumerate(classes):
-        paths = sorted(path for path in (folder / name).iterdir() if _counts(path))
+        paths = sorted(path for path in (folder / name).iterdir() if belongs(path))
         if not paths:
             raise ValueError(f"{folder / name}: class folder is empty")
         for path in paths:
-            if path.suffix.lower() not in suffixes or not path.is_file():
+            if path.suffix.lower() not in suffixes:
                 raise ValueError(f"{path}: is not a {', '.join(suffixes)} file")
+            if not path.is_file():
+                raise ValueError(f"{path}: is not a file, or a link to one that is not there")
         members += [(path, label) for path in paths]
     return members
 
 
-def _counts(path: Path) -> bool:
+def check_disjoint(train: list[tuple[Path, int]], test: list[tuple[Path, int]]) -> None:
+    """Raise ValueError where a file is in both parts, be it by a link."""
+    known = {path.resolve(): path for path, _ in train}
+    for path, _ in test:
+        if path.resolve() in known:
+            raise ValueError(f"{path}: is the same file as {known[path.resolve()]}")
+
+
+def belongs(path: Path) -> bool:
     """Leaves out what file managers write of their own accord."""
     return not path.name.startswith(".") and path.name not in ("Thumbs.db", "desktop.ini")

@@ -1,7 +1,7 @@
 """Counted frames of many recordings, made once and mapped from a file.
 
-    data/cache/<name>-<key>/frames.npy    uint8 or uint16 [N, T, 2, H, W]
-    data/cache/<name>-<key>/done.jsonl    a line a recording: its index, and the checksum of its frames
+    data/cache/<name>-<key>/frames.uint8    [N, T, 2, H, W], or frames.uint16 where a count passes 255
+    data/cache/<name>-<key>/done.jsonl      a line a recording: its index, and the checksum of its frames
 
 The key stands for everything that shapes the frames. Nothing in the folder is believed: frames count as made
 where they agree with their checksum, so that it does not matter when a process was killed, or what became
@@ -26,7 +26,7 @@ from tcl_lib.environment import progress_bar, replacing
 from tcl_lib.events.frames import count_frames
 from tcl_lib.events.recordings import Events
 
-FORMAT = 1  # of the frames; a change makes all caches anew
+FORMAT = 2  # of the frames; a change makes all caches anew
 
 
 class Recording(Protocol):
@@ -69,68 +69,81 @@ def cached_frames(
         print(f"another process is making the frames of {name}, waiting for it", flush=True)
         lock.acquire()
     try:
-        width, height = _sensor_size(recordings, skip_bad)
+        first, (width, height) = _first_sound(recordings, skip_bad)
         shape = (len(recordings), time_steps, 2, height, width)
-        counts, bad = _complete(folder, shape, recordings, frame_by, skip_bad)
+        task = _Task(folder, shape, first, frame_by)
+        try:
+            return _complete(task, np.uint8, recordings, skip_bad)
+        except OverflowError:
+            return _complete(task, np.uint16, recordings, skip_bad)
     finally:
         lock.release()
-    return Frames(counts, bad)
 
 
-def _sensor_size(recordings: Sequence[Recording], skip_bad: bool) -> tuple[int, int]:
-    """The size of the first sound recording's sensor."""
+def _first_sound(recordings: Sequence[Recording], skip_bad: bool) -> tuple[str, tuple[int, int]]:
+    """The first sound recording's name, and its sensor's size."""
     for recording in recordings:
         try:
-            return recording.read().sensor_size
+            return recording.name, recording.read().sensor_size
         except ValueError:
             if not skip_bad:
                 raise
     raise ValueError(f"{recordings[0].name}: and every other recording is bad")
 
 
-def _complete(
-    folder: Path, shape: tuple[int, ...], recordings: Sequence[Recording], frame_by: str, skip_bad: bool
-) -> Frames:
-    """Make whatever frames are missing; one byte a count, or two where that is too little."""
-    path, journal = folder / "frames.npy", folder / "done.jsonl"
-    counts = _opened(path, shape)
-    done = {} if counts is None else _verified(counts, _entries(journal, len(recordings)))
-    if counts is None:
-        counts = _created(path, shape, np.uint8)
-    try:
-        bad = _make_all(counts, done, journal, recordings, frame_by, skip_bad)
-    except OverflowError:
-        counts = _created(path, shape, np.uint16)
-        bad = _make_all(counts, {}, journal, recordings, frame_by, skip_bad)
-    return Frames(counts, bad)
+class _Task(NamedTuple):
+    """What the making of every recording's frames has in common."""
+
+    folder: Path
+    shape: tuple[int, ...]  # N, T, 2, H, W
+    first: str  # the recording whose sensor all have to be of
+    frame_by: str
+
+    def path(self, dtype: type) -> Path:
+        return self.folder / f"frames.{np.dtype(dtype).name}"
+
+    def size(self, dtype: type) -> int:
+        """Bytes of a recording's frames."""
+        return math.prod(self.shape[1:]) * np.dtype(dtype).itemsize
 
 
-def _opened(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
-    """The file of an earlier call, or None where there is none of this shape."""
-    try:
-        counts = np.load(path, mmap_mode="c")  # copy-on-write: torch wants to be able to write to it
-    except (OSError, ValueError, EOFError):
-        return None
-    fits = isinstance(counts, np.memmap) and counts.shape == shape and counts.dtype in (np.uint8, np.uint16)
-    return counts if fits and counts.flags.c_contiguous else None
+def _complete(task: _Task, dtype: type, recordings: Sequence[Recording], skip_bad: bool) -> Frames:
+    """Make whatever frames are missing. Raises OverflowError where a count does not fit the type."""
+    path, journal = task.path(dtype), task.folder / "done.jsonl"
+    if dtype == np.uint8 and task.path(np.uint16).exists():
+        raise OverflowError("counts are known to need two bytes")
+    done = {}
+    if path.exists() and path.stat().st_size == task.shape[0] * task.size(dtype):
+        done = _verified(path, task.size(dtype), _entries(journal, len(recordings)))
+    else:
+        _create(task, dtype)
+    missing = [index for index in range(len(recordings)) if index not in done]
+    bad = {}
+    if missing:
+        with replacing(journal) as file:
+            file.writelines(f"[{index}, {checksum}]\n" for index, checksum in done.items())
+        bad = _make_all(task, dtype, recordings, missing, journal, skip_bad)
+    # copy-on-write: torch wants an array that can be written to, the file stays as it is
+    return Frames(np.memmap(path, dtype, "c", shape=task.shape), bad)
 
 
-def _created(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
+def _create(task: _Task, dtype: type) -> None:
     """A new file, with all the space it needs."""
-    path.unlink(missing_ok=True)
+    path, size = task.path(dtype), task.shape[0] * task.size(dtype)
+    for other in (np.uint8, np.uint16):
+        task.path(other).unlink(missing_ok=True)
     try:
-        counts = np.lib.format.open_memmap(path, "w+", dtype, shape)
-        size = counts.offset + counts.nbytes
-        del counts
-        if hasattr(os, "posix_fallocate"):
-            with open(path, "r+b") as file:
+        with open(path, "wb") as file:
+            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
         path.unlink(missing_ok=True)
-        need = math.prod(shape) * np.dtype(dtype).itemsize / 1e6
-        message = f"the frames of {shape[0]} recordings need {need:,.1f} MB here ({error.strerror})"
+        message = (
+            f"the frames of {task.shape[0]} recordings, {list(task.shape[1:])} each, need"
+            f" {size / 1e6:,.1f} MB here ({error.strerror})"
+        )
         raise OSError(error.errno, message, str(path)) from error
-    return np.load(path, mmap_mode="c")
 
 
 def _entries(journal: Path, count: int) -> dict[int, int]:
@@ -145,51 +158,41 @@ def _entries(journal: Path, count: int) -> dict[int, int]:
     return {index: checksum for index, checksum in entries.items() if 0 <= index < count}
 
 
-def _verified(counts: np.memmap, entries: dict[int, int]) -> dict[int, int]:
+def _verified(path: Path, size: int, entries: dict[int, int]) -> dict[int, int]:
     """The entries whose frames agree with their checksum."""
-    size = counts.nbytes // len(counts)
 
     def sound(indices: list[int]) -> list[int]:
-        with open(counts.filename, "rb") as file:  # read, not mapped: mapped pages would count as memory
-            return [
-                i for i in indices if entries[i] == zlib.crc32(_read(file, counts.offset + i * size, size))
-            ]
+        kept = []
+        with open(path, "rb") as file:  # read, not mapped: mapped pages would count as memory
+            for index in indices:
+                file.seek(index * size)
+                if zlib.crc32(file.read(size)) == entries[index]:
+                    kept.append(index)
+        return kept
 
     indices = sorted(entries)
     portions = [indices[start : start + 256] for start in range(0, len(indices), 256)]
     with ThreadPoolExecutor(cpu_count()) as pool:
-        return {i: entries[i] for portion in pool.map(sound, portions) for i in portion}
-
-
-def _read(file, offset: int, size: int) -> bytes:
-    file.seek(offset)
-    return file.read(size)
+        return {index: entries[index] for portion in pool.map(sound, portions) for index in portion}
 
 
 def _make_all(
-    counts: np.memmap,
-    done: dict[int, int],
-    journal: Path,
+    task: _Task,
+    dtype: type,
     recordings: Sequence[Recording],
-    frame_by: str,
+    missing: list[int],
+    journal: Path,
     skip_bad: bool,
 ) -> dict[int, str]:
     """Make the frames that are not done; what is wrong with those that cannot be made."""
-    missing = [index for index in range(len(recordings)) if index not in done]
-    bad = {}
-    if not missing:
-        return bad
-    with replacing(journal) as file:
-        file.writelines(f"[{index}, {checksum}]\n" for index, checksum in done.items())
     print(f"making the frames of {len(missing)} recordings, once", flush=True)
     jobs = min(cpu_count(), 1 + len(missing) // 64)
     made: Iterable[tuple[int, int | str]] = Parallel(jobs, return_as="generator_unordered")(
-        delayed(_make)(
-            counts.filename, counts.offset, counts.dtype, counts.shape, index, recordings[index], frame_by
-        )
-        for index in missing
+        delayed(_make)(task, dtype, index, recordings[index]) for index in missing
     )
-    with progress_bar(len(recordings), len(done), "recording") as bar, open(journal, "a") as file:
+    bad = {}
+    done = len(recordings) - len(missing)
+    with progress_bar(len(recordings), done, "recording") as bar, open(journal, "a") as file:
         for index, checksum in made:
             bar.update()
             if isinstance(checksum, int):
@@ -199,37 +202,38 @@ def _make_all(
                 bad[index] = checksum
             else:
                 raise ValueError(checksum)
-    return bad
+    return dict(sorted(bad.items()))
 
 
-def _make(
-    path: str,
-    offset: int,
-    dtype: np.dtype,
-    shape: tuple[int, ...],
-    index: int,
-    recording: Recording,
-    frame_by: str,
-) -> tuple[int, int | str]:
+def _make(task: _Task, dtype: type, index: int, recording: Recording) -> tuple[int, int | str]:
     """Count one recording into its place in the file; its index, and the checksum or what is wrong with it.
 
-    Raises OverflowError where a count is too large for the type.
+    Raises ValueError where it is sound and does not fit the others, OverflowError where a count is too large
+    for the type.
     """
-    _, time_steps, _, height, width = shape
+    _, time_steps, _, height, width = task.shape
     try:
         events = recording.read()
-        if events.sensor_size != (width, height):
-            size = "{}x{}".format(*events.sensor_size)
-            raise ValueError(f"{recording.name}: is of a {size} sensor, the first one of {width}x{height}")
-        frames = count_frames(events, time_steps, frame_by)
-        if frames.max() > np.iinfo(np.uint16).max:
-            raise ValueError(f"{recording.name}: {frames.max()} events of a pixel in a frame, 65535 fit")
     except ValueError as error:
         return index, str(error)
-    if frames.max() > np.iinfo(dtype).max:
-        raise OverflowError(f"{recording.name}: {frames.max()} events of a pixel in a frame")
+    if events.sensor_size != (width, height):
+        size = "{}x{}".format(*events.sensor_size)
+        raise ValueError(
+            f"{recording.name}: is of a {size} sensor, but {task.first} of {width}x{height};"
+            " all recordings must be of one"
+        )
+    frames = count_frames(events, time_steps, task.frame_by)
+    largest = frames.max()
+    if largest > np.iinfo(np.uint16).max:
+        raise ValueError(
+            f"{recording.name}: a pixel has {largest} events in a frame, at most 65535 can be kept;"
+            f" give more than time_steps={time_steps}"
+        )
+    if largest > np.iinfo(dtype).max:
+        raise OverflowError(f"{recording.name}: a pixel has {largest} events in a frame")
     content = frames.astype(dtype).tobytes()
+    path = task.path(dtype)
     with open(path, "r+b", buffering=0) as file:
-        if os.pwrite(file.fileno(), content, offset + index * len(content)) < len(content):
+        if os.pwrite(file.fileno(), content, index * len(content)) < len(content):
             raise OSError(f"{path}: is full")
     return index, zlib.crc32(content)

@@ -6,7 +6,7 @@ from tcl_lib.events.recordings import Events
 
 
 def count_frames(events: Events, time_steps: int, frame_by: str) -> np.ndarray:
-    """Count a recording's events in T frames, OFF and ON apart: int64 [T, 2, H, W]; every event counts once.
+    """Count a recording's events in T frames, OFF and ON apart: uint32 [T, 2, H, W]; every event counts once.
 
     Args:
         events: at least one, in the order of time.
@@ -16,12 +16,12 @@ def count_frames(events: Events, time_steps: int, frame_by: str) -> np.ndarray:
     """
     width, height = events.sensor_size
     first = _first_events(events.t, time_steps, frame_by)
-    cell = (events.p.astype(np.intp) * height + events.y) * width + events.x
-    frames = [
-        np.bincount(cell[start:end], minlength=2 * height * width)
-        for start, end in zip(first, [*first[1:], len(cell)], strict=True)
-    ]
-    return np.stack(frames).reshape(time_steps, 2, height, width)
+    x, y, p = (field.astype(np.intp) for field in (events.x, events.y, events.p))
+    cell = (p * height + y) * width + x
+    frames = np.empty((time_steps, 2 * height * width), np.uint32)
+    for frame, start, end in zip(frames, first, [*first[1:], len(cell)], strict=True):
+        frame[:] = np.bincount(cell[start:end], minlength=len(frame))
+    return frames.reshape(time_steps, 2, height, width)
 
 
 def _first_events(t: np.ndarray, time_steps: int, frame_by: str) -> np.ndarray:

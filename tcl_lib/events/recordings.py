@@ -1,7 +1,6 @@
 """Recordings of event cameras, read from the formats in which they are published. Shapes: N events."""
 
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tcl_lib.events.aedat4 import parse_aedat4
+
 DVS128, NMNIST = (128, 128), (34, 34)  # sensors' width and height
-# What zipfile, zlib and NumPy raise depends on where the damage is.
-DAMAGED_NPZ = (
-    zipfile.BadZipFile,
-    zlib.error,
-    ValueError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-)
 
 
 class Events(NamedTuple):
@@ -104,7 +95,8 @@ def _read_aedat2(path: Path, sensor_size: tuple[int, int] | None) -> Events:
     """AEDAT 2.0: lines of text that begin with #, then address and time as two big-endian uint32 an event.
 
     Address of a DVS128 (jAER): bit 0 is 1 for OFF, bits 1-7 the column from the right, bits 8-14 the row from
-    the bottom; bits 15 and 31 mark what is no event of a pixel. Time wraps around after 71 minutes.
+    the bottom; bits 15 and 31 mark what is no event of a pixel. Time wraps around after 71 minutes; a pause
+    of more than half of that cannot be told from time running backwards.
     """
     content = path.read_bytes()
     if not content.startswith(b"#!AER-DAT2.0"):
@@ -136,24 +128,10 @@ def _read_aedat2(path: Path, sensor_size: tuple[int, int] | None) -> Events:
 
 
 def _read_aedat4(path: Path, sensor_size: tuple[int, int] | None) -> Events:
-    """AEDAT 4.0: the first stream of events, read by the `aedat` package."""
-    import aedat
-
-    try:
-        decoder = aedat.Decoder(path)
-        streams = decoder.id_to_stream()
-        first = min((id for id, stream in streams.items() if stream["type"] == "events"), default=None)
-        if first is None:
-            raise ValueError("has no stream of events")
-        packets = [packet["events"] for packet in decoder if packet["stream_id"] == first]
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"is cut off, damaged or not AEDAT 4 ({error})") from error
-    size = (streams[first]["width"], streams[first]["height"])
+    """AEDAT 4.0: the first stream of events."""
+    events, size = parse_aedat4(path.read_bytes())
     _check_sensor(sensor_size, size)
-    if not packets:
-        raise ValueError("holds no events")
-    x, y, t, p = (np.concatenate([packet[name] for packet in packets]) for name in ("x", "y", "t", "on"))
-    return Events(x, y, t.astype(np.int64), p.astype(np.uint8), size)
+    return Events(events["x"], events["y"], events["t"], events["p"], size)
 
 
 def _read_nmnist(path: Path, sensor_size: tuple[int, int] | None) -> Events:
@@ -161,6 +139,8 @@ def _read_nmnist(path: Path, sensor_size: tuple[int, int] | None) -> Events:
 
     An event at y = 240 stands for 2^13 microseconds that the clock has skipped (Orchard et al. 2015).
     """
+    if sensor_size is not None and sensor_size[1] > 240:
+        raise ValueError(f"cannot be of a sensor of {sensor_size[1]} rows, the format has 240 (sensor_size)")
     content = np.fromfile(path, np.uint8)
     left = len(content) % 5
     if left:
@@ -179,7 +159,9 @@ def _read_npz(path: Path, sensor_size: tuple[int, int] | None) -> Events:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file), np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in "xytp" if name in content}
-    except DAMAGED_NPZ as error:
+    except OSError:
+        raise
+    except Exception as error:  # what zipfile, zlib and NumPy raise depends on where the damage is
         raise ValueError(f"is cut off, damaged or not NPZ ({error})") from error
     for name in "xytp":
         if name not in arrays:
@@ -188,10 +170,12 @@ def _read_npz(path: Path, sensor_size: tuple[int, int] | None) -> Events:
     for name, array in zip("xytp", (x, y, t, p), strict=True):
         if array.shape != t.shape or array.ndim != 1:
             raise ValueError(f"arrays must be [N], {name} is {list(array.shape)} and t {list(t.shape)}")
-        if not (np.issubdtype(array.dtype, np.integer) or (name == "p" and array.dtype == bool)):
+        if array.dtype.kind not in ("iub" if name == "p" else "iu"):
             raise ValueError(f"array {name} is {array.dtype}, must be whole numbers (t in microseconds)")
     if not np.isin(p, (0, 1)).all():
         raise ValueError(f"array p holds {np.setdiff1d(p, (0, 1))[0]}, must be 0 (OFF) and 1 (ON)")
+    if t.dtype == np.uint64 and t.size and t.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"array t holds {t.max()}, must be microseconds below 2^63")
     return Events(x, y, t.astype(np.int64), p.astype(np.uint8), sensor_size)
 
 

@@ -1,9 +1,9 @@
 """Simulated recordings: an image moved before an ideal event camera with noise. No camera was involved.
 
 The image goes round a closed path of four legs at 45 degrees, as the images of CIFAR10-DVS did before their
-camera (Li et al. 2017, Frontiers in Neuroscience 11:309). A pixel gives an event whenever its log intensity
-has changed by a threshold since its last one (Lichtsteiner et al. 2008). Events that belong to no change are
-added at a constant rate.
+camera (Li et al. 2017, Frontiers in Neuroscience 11:309); at the turns a strip of it is out of sight. A pixel
+gives an event whenever its log intensity has changed by a threshold since its last one (Lichtsteiner et al.
+2008). Events that belong to no change are added at a constant rate.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,118 @@
+"""AEDAT 4.0, the format of iniVation's cameras.
+
+A line of text; a header (flatbuffer) that says how packets are packed, where they end, and in XML which
+streams there are; then packets, each with its stream's number and its size, holding a flatbuffer. Written
+here because a reader is needed that no damaged file can bring down.
+"""
+
+import struct
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import lz4.frame
+import numpy as np
+import zstandard
+
+MAGIC = b"#!AER-DAT4.0\r\n"
+EVENT = np.dtype(
+    {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<i2", "<i2", "u1"], "offsets": [0, 8, 10, 12]}
+    | {"itemsize": 16}
+)
+UNPACK: dict[int, Callable[[bytes], bytes]] = {
+    0: bytes,
+    1: lz4.frame.decompress,
+    2: lz4.frame.decompress,
+    3: lambda packed: zstandard.ZstdDecompressor().decompressobj().decompress(packed),
+    4: lambda packed: zstandard.ZstdDecompressor().decompressobj().decompress(packed),
+}
+# What the parsers raise depends on where the damage is.
+DAMAGED = (
+    struct.error,
+    ElementTree.ParseError,
+    zstandard.ZstdError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def parse_aedat4(content: bytes) -> tuple[np.ndarray, tuple[int, int]]:
+    """The events of the first stream of events, as EVENT [N], and its sensor's (width, height).
+
+    Raises ValueError that says what is wrong with the file.
+    """
+    if not content.startswith(MAGIC):
+        raise ValueError(f"is not AEDAT 4.0, it begins with {content[: len(MAGIC)]!r}")
+    try:
+        return _parse(memoryview(content))
+    except DAMAGED as error:
+        raise ValueError(f"is cut off or damaged ({str(error) or type(error).__name__})") from error
+
+
+def _parse(content: memoryview) -> tuple[np.ndarray, tuple[int, int]]:
+    (size,) = struct.unpack_from("<I", content, len(MAGIC))
+    place = len(MAGIC) + 4
+    header = content[place : place + size]
+    place += size
+    packing, end = _number(header, 0, "<i"), _number(header, 1, "<q", default=-1)
+    stream, sensor_size = _first_stream(bytes(_bytes(header, 2)))
+    if end < 0:  # the camera was not stopped in an orderly way
+        end = len(content)
+    if end > len(content):
+        raise ValueError(f"{end - len(content)} bytes of packets are missing")
+    packets = []
+    while place < end:
+        number, size = struct.unpack_from("<iI", content, place)
+        place += 8
+        if place + size > end:
+            raise ValueError("the last packet is not whole")
+        if number == stream:
+            packet = memoryview(UNPACK[packing](bytes(content[place : place + size])))
+            packets.append(np.frombuffer(_bytes(packet[4:], 0, EVENT.itemsize), EVENT))
+        place += size
+    return np.concatenate(packets) if packets else np.empty(0, EVENT), sensor_size
+
+
+def _first_stream(description: bytes) -> tuple[int, tuple[int, int]]:
+    """The lowest number of a stream of events, and its sensor's size."""
+    streams = {}
+    for node in ElementTree.fromstring(description).iterfind("node[@name='outInfo']/node"):
+        if node.findtext("attr[@key='typeIdentifier']") == "EVTS":
+            size = (node.findtext(f"node[@name='info']/attr[@key='size{axis}']") for axis in "XY")
+            width, height = map(int, size)
+            streams[int(node.get("name"))] = (width, height)
+    if not streams:
+        raise ValueError("it has no stream of events")
+    return min(streams.items())
+
+
+def _field(buffer: memoryview, field: int) -> int | None:
+    """Where a field of a flatbuffer's root table lies."""
+    (table,) = struct.unpack_from("<I", buffer)
+    (back,) = struct.unpack_from("<i", buffer, table)
+    (size,) = struct.unpack_from("<H", buffer, table - back)
+    if 4 + 2 * field >= size:
+        return None
+    (offset,) = struct.unpack_from("<H", buffer, table - back + 4 + 2 * field)
+    return table + offset if offset else None
+
+
+def _number(buffer: memoryview, field: int, form: str, default: int = 0) -> int:
+    place = _field(buffer, field)
+    return default if place is None else struct.unpack_from(form, buffer, place)[0]
+
+
+def _bytes(buffer: memoryview, field: int, item: int = 1) -> memoryview:
+    """The content of a field that is a vector or a text."""
+    place = _field(buffer, field)
+    if place is None:
+        return memoryview(b"")
+    place += struct.unpack_from("<I", buffer, place)[0]
+    (count,) = struct.unpack_from("<I", buffer, place)
+    content = buffer[place + 4 : place + 4 + count * item]
+    if len(content) < count * item:
+        raise ValueError("a packet is not whole")
+    return content
