@@ -1,5 +1,8 @@
 """The networks: the reference networks' sizes, shapes, and that time is handled as promised."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -218,3 +221,24 @@ def test_an_image_too_small_for_the_poolings_is_refused(backbone, shape, smalles
 def test_a_wrong_input_is_named(shape, options, words):
     with pytest.raises(ValueError, match=words):
         network()(torch.randn(shape), **options)
+
+
+STEP = """
+import torch
+from pathlib import Path
+from tcl_lib import RunConfig, build_network
+from tcl_lib.losses import LOSSES
+from tcl_lib.training import build_optimizer
+config = RunConfig(dataset="dvs_cifar10", backbone="vggsnn", loss="tcl", time_steps=10, batch_size=16)
+network = build_network(config, (2, 48, 48), 10).to(memory_format=torch.channels_last)
+optimizer = build_optimizer(network, config)
+output = network(torch.rand(10, 16, 2, 48, 48))
+sum(LOSSES["tcl"](output, torch.arange(16) % 10, config).values()).backward()
+optimizer.step()
+print(1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]))
+"""
+
+
+def test_vggsnn_learns_from_ten_event_frames_in_less_than_8_gb():
+    done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
+    assert 1e9 < int(done.stdout) < 5e9  # 3.4 GB, after more steps too
