@@ -20,11 +20,23 @@ def test_the_table_is_that_of_the_reference_runs(loss):
     assert stated == pytest.approx(run.accuracy_by_step["cumulative"].tolist(), abs=0.0051)
 
 
-def test_the_reference_runs_differ_in_the_loss_alone():
+@pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
+def test_the_event_table_is_that_of_the_reference_runs(loss):
+    table = load_run(REFERENCE / f"nmnist-small-{loss}").accuracy_by_step.set_index("time_step")
+    (row,) = re.findall(rf"^\| `{loss}` \|((?: \d+ \(\d+ to \d+\) \|){{5}})$", README, re.M)
+    stated = [int(number) for number in re.findall(r"\d+", row)]
+    steps = table.loc[[1, 2, 3, 5, 10], ["cumulative", "low", "high"]]
+    assert stated == pytest.approx(steps.to_numpy().flatten().tolist(), abs=0.51)
+
+
+@pytest.mark.parametrize("data", ["cifar10-jpeg", "nmnist-small"])
+def test_the_reference_runs_differ_in_the_loss_alone(data):
     table = load_runs(REFERENCE)
+    table = table[table["name"].str.startswith(data)]
     names = set(RunConfig().to_dict()) - {"loss", "run_name", "positives"}
     assert table[sorted(names)].astype(str).nunique().max() == 1
     assert sorted(table["loss"]) == ["ce", "per_step_ce", "stcl", "tcl"]
+    assert table["data"].str.contains(data).all()
 
 
 def test_the_layout_names_every_module():
