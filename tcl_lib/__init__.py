@@ -20,6 +20,7 @@ _MODULES = {
     "data",
     "environment",
     "evaluation",
+    "events",
     "figures",
     "losses",
     "neurons",
