@@ -123,9 +123,6 @@ class RunConfig:
         self._check_effect()
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
-        for name in ("flip", "cutout", "autoaugment", "event_augmentation"):
-            if not self.augment and getattr(self, name) != getattr(RunConfig, name):
-                raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with augment=False")
         if len(set(self.positives)) < len(self.positives):
             raise ValueError(f"positives={self.positives}: names a relation twice")
         if self.contrastive and not self._has_positives():
@@ -135,17 +132,18 @@ class RunConfig:
             )
 
     def _check_effect(self) -> None:
-        """Refuse a parameter that was set and does nothing for the dataset."""
-        idle = {"cutout", "autoaugment"} if self.events else set(EVENT_PARAMETERS)
+        """Refuse a parameter that was set and does nothing beside another one."""
+        dataset, augment = f"dataset={self.dataset!r}", "augment=False"
+        idle = dict.fromkeys(("cutout", "autoaugment") if self.events else EVENT_PARAMETERS, dataset)
         if self.dataset != "dvs_cifar10":
-            idle.add("split")
+            idle["split"] = dataset
         if self.dataset != "events_folder":
-            idle.add("sensor_size")
-        for name in _annotations():
-            if name in idle and getattr(self, name) != getattr(RunConfig, name):
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r}: has no effect with dataset={self.dataset!r}"
-                )
+            idle["sensor_size"] = dataset
+        if not self.augment:
+            idle |= dict.fromkeys(("flip", "cutout", "autoaugment", "event_augmentation"), augment)
+        for name, reason in idle.items():
+            if getattr(self, name) != getattr(RunConfig, name):
+                raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with {reason}")
 
     def _has_positives(self) -> bool:
         return (

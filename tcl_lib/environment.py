@@ -1,11 +1,12 @@
 """What a run stands on: the machine, the versions, the files it writes. Imports no torch."""
 
+import io
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from importlib import metadata
 from pathlib import Path
 from typing import IO
@@ -56,6 +57,11 @@ def progress_bar(total: int, done: int = 0, unit: str = "it") -> tqdm:
         file=sys.stdout,  # Jupyter paints what goes to stderr red
         disable=not watched(),
     )
+
+
+def hidden_bars() -> AbstractContextManager:
+    """While open, libraries' progress bars (on stderr) are drawn where somebody watches, as ours are."""
+    return nullcontext() if watched() else redirect_stderr(io.StringIO())
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from torch import Generator, Tensor
 from tcl_lib.config import RunConfig
 from tcl_lib.data.parts import Data
 
-BATCH = -4  # the batch's dimension, in [B, C, H, W] and [T, B, C, H, W]
-
 
 def training_batches(
     data: Data, config: RunConfig, epoch: int, device: torch.device | str = "cpu"
@@ -24,8 +22,7 @@ def training_batches(
     for batch in range(steps_per_epoch(data, config)):
         chosen = order[batch * config.batch_size : (batch + 1) * config.batch_size]
         stored = data.train[chosen].to(device)
-        views = [data.view(stored, config, generator) for _ in range(config.views)]
-        yield torch.cat(views, BATCH), data.train.labels[chosen].to(device)
+        yield data.views(stored, config, generator), data.train.labels[chosen].to(device)
 
 
 def steps_per_epoch(data: Data, config: RunConfig) -> int:

@@ -4,11 +4,9 @@ Shapes: N recordings, B batch, T time steps, H x W pixels; channel 0 is OFF, 1 i
 """
 
 import http.client
-import io
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +18,10 @@ from torch.nn import functional as F
 from tcl_lib.config import CACHE, RunConfig
 from tcl_lib.data.augment import flips
 from tcl_lib.data.event_augment import augment_frames
-from tcl_lib.data.images import digit_images, digits
+from tcl_lib.data.images import digit_images, digit_split
 from tcl_lib.data.parts import Data, Split
 from tcl_lib.data.tree import belongs, check_disjoint, class_files, class_names
-from tcl_lib.environment import watched
+from tcl_lib.environment import hidden_bars
 from tcl_lib.events.cache import Recording, cached_frames
 from tcl_lib.events.recordings import NMNIST, READERS, RecordingFile
 from tcl_lib.events.simulated import MovedImage
@@ -72,9 +70,11 @@ class EventData(Data):
         """float [T, B, 2, H', W']."""
         return self.frames(stored).transpose(0, 1)
 
-    def view(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
-        """The same of an augmented view of each recording."""
-        return self.augmented(self.frames(stored), config, generator).transpose(0, 1)
+    def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+        """The same of augmented views of each recording, view by view: float [T, V*B, 2, H', W']."""
+        frames = self.frames(stored)
+        views = [self.augmented(frames, config, generator) for _ in range(config.views)]
+        return torch.cat(views).transpose(0, 1)
 
     def augmented(self, frames: Tensor, config: RunConfig, generator: Generator) -> Tensor:
         """One view as a run's parameters have it, the same in all frames of a recording: [B, T, 2, H, W]."""
@@ -156,10 +156,10 @@ def events_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
 def moving_digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
     """The handwritten digits, moved before a simulated event camera; their split is that of `digits`."""
     images, labels = digit_images()
-    train, test, classes = digits(config)
+    train, test = (part.numpy() for part in digit_split(labels))
     side = images.shape[-1]
     recordings = [MovedImage(image.numpy().tobytes(), side, number) for number, image in enumerate(images)]
-    return *_counted(config, recordings, labels, train.indices.numpy(), test.indices.numpy()), classes
+    return *_counted(config, recordings, labels, train, test), list("0123456789")
 
 
 def _counted(
@@ -230,8 +230,7 @@ def _download(dataset: str, name: str, root: Path, **part: bool) -> None:
 
     print(f"downloading {dataset} to {root / name}", flush=True)
     try:
-        # tonic's bar goes to stderr; where nobody watches, it would only fill the notebook
-        with nullcontext() if watched() else redirect_stderr(io.StringIO()):
+        with hidden_bars():
             getattr(tonic.datasets, name)(str(root), **part)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException, zipfile.BadZipFile) as error:
         raise ConnectionError(

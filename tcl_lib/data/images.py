@@ -1,7 +1,5 @@
 """Image datasets as uint8 tensors in memory. Shapes: B batch, C channels, H x W pixels."""
 
-import io
-from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +14,7 @@ from tcl_lib.config import RunConfig
 from tcl_lib.data.augment import augment, flips
 from tcl_lib.data.folder import load_folder
 from tcl_lib.data.parts import Data, Split, stratified_order
-from tcl_lib.environment import watched
+from tcl_lib.environment import hidden_bars
 
 # The digits come in one part: every fifth is the test set, the same whatever the seed of a run.
 DIGITS_TEST_SIZE, DIGITS_TEST_SEED = 360, 0
@@ -50,9 +48,10 @@ class ImageData(Data):
         mean, std = (moment.to(stored.device)[:, None, None] for moment in self.mean_and_std)
         return ((stored - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    def view(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
-        """The same of an augmented view of each image."""
-        return self.inputs(self.augmented(stored, config, generator))
+    def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+        """The same of augmented views of each image, view by view: float [V*B, C, H, W]."""
+        views = [self.augmented(stored, config, generator) for _ in range(config.views)]
+        return self.inputs(torch.cat(views))
 
     def augmented(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
         """One view of every image as a run's parameters have it: uint8 [B, C, H, W] -> uint8."""
@@ -73,9 +72,14 @@ class ImageData(Data):
 def digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
     """scikit-learn's handwritten digits: training set, test set, class names."""
     images, labels = digit_images()
+    train, test = (Split(images, part, labels[part]) for part in digit_split(labels))
+    return train, test, list("0123456789")
+
+
+def digit_split(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Which digits are for training and which for testing."""
     order = stratified_order(labels, DIGITS_TEST_SEED)
-    test, train = order[:DIGITS_TEST_SIZE], order[DIGITS_TEST_SIZE:]
-    return Split(images, train, labels[train]), Split(images, test, labels[test]), list("0123456789")
+    return order[DIGITS_TEST_SIZE:], order[:DIGITS_TEST_SIZE]
 
 
 def digit_images() -> tuple[Tensor, Tensor]:
@@ -88,8 +92,7 @@ def digit_images() -> tuple[Tensor, Tensor]:
 def cifar(config: RunConfig) -> tuple[Split, Split, list[str]]:
     """CIFAR-10 or CIFAR-100, from `data_root` or else from the network."""
     source = {"cifar10": CIFAR10, "cifar100": CIFAR100}[config.dataset]
-    # torchvision's bar goes to stderr; where nobody watches, it would only fill the notebook
-    with nullcontext() if watched() else redirect_stderr(io.StringIO()):
+    with hidden_bars():
         parts = _download(source, config.data_path, config.dataset)
     train, test = (
         _whole(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))

@@ -52,8 +52,8 @@ class Data(ABC):
         """What a network sees of B stored samples, not augmented: float [..., B, C, H, W]."""
 
     @abstractmethod
-    def view(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
-        """The same of one augmented view of each, as a run's parameters have it."""
+    def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+        """The same of augmented views, as a run's parameters have them: float [..., V*B, C, H, W]."""
 
     @abstractmethod
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:

@@ -18,12 +18,18 @@ EVENT = np.dtype(
     {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<i2", "<i2", "u1"], "offsets": [0, 8, 10, 12]}
     | {"itemsize": 16}
 )
+
+
+def _unpack_zstd(packed: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+
+
 UNPACK: dict[int, Callable[[bytes], bytes]] = {
     0: bytes,
     1: lz4.frame.decompress,
     2: lz4.frame.decompress,
-    3: lambda packed: zstandard.ZstdDecompressor().decompressobj().decompress(packed),
-    4: lambda packed: zstandard.ZstdDecompressor().decompressobj().decompress(packed),
+    3: _unpack_zstd,
+    4: _unpack_zstd,
 }
 # What the parsers raise depends on where the damage is.
 DAMAGED = (
