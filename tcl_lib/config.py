@@ -1,8 +1,6 @@
 """`RunConfig`: every parameter of a run, checked on creation."""
 
-import ast
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
@@ -10,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from tcl_lib import notebooks
 from tcl_lib.checks import (
     AtLeast1,
     AtLeast2,
@@ -42,6 +41,10 @@ EVENT_PARAMETERS = (
     "sensor_size",
     "skip_bad_recordings",
 )
+CONTRASTIVE_PARAMETERS = ("contrastive_weight", "temperature", "positives", "ce_term", "projection_dim")
+# The losses as they are printed, in the order of tables and figures.
+LOSS_NAMES = {"ce": "CE", "per_step_ce": "per-step CE", "tcl": "TCL", "stcl": "STCL"}
+LOSS_PARAMETERS = ("loss", "tet_lambda", *CONTRASTIVE_PARAMETERS)
 # What a run's name spells out; everything else that differs from the defaults goes into a hash.
 NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
 
@@ -146,11 +149,12 @@ class RunConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with {reason}")
 
     def _has_positives(self) -> bool:
-        return (
-            "class" in self.positives
-            or ("time" in self.positives and self.time_steps > 1)
-            or ("view" in self.positives and self.views > 1)
-        )
+        return bool(self._relations())
+
+    def _relations(self) -> list[str]:
+        """The relations of `positives` that two anchors of this run can be in, in one order."""
+        possible = {"class": True, "time": self.time_steps > 1, "view": self.views > 1}
+        return [relation for relation in possible if possible[relation] and relation in self.positives]
 
     @property
     def events(self) -> bool:
@@ -193,21 +197,47 @@ class RunConfig:
         if self.run_name is not None:
             return self.run_name
         name = f"{self.dataset}-{self.backbone}-{self.loss}-T{self.time_steps}-s{self.seed}"
-        defaults = RunConfig(dataset=self.dataset, data_root=self.data_root).identity()
+        return name + _digest(self.changes())
+
+    @property
+    def setting(self) -> str:
+        """What runs must have in common to be compared: all but the loss, its parameters and the seed."""
+        changes = {k: v for k, v in self.changes().items() if k not in LOSS_PARAMETERS}
+        if changes.get("data_root") == f"data/{self.data_path.name}":
+            del changes["data_root"]  # the label of the data says as much
+        return ", ".join([self.data_label, self.backbone, f"T = {self.time_steps}", *_listed(changes)])
+
+    @property
+    def variant(self) -> str:
+        """What a study compares: the loss as printed, and those of its parameters that are not the defaults.
+
+        Runs of one setting and one variant differ in the seed alone, and may be averaged.
+        """
+        changes = {k: v for k, v in self.changes().items() if k in LOSS_PARAMETERS}
+        return ", ".join([LOSS_NAMES[self.loss], *_listed(changes)])
+
+    def changes(self) -> dict:
+        """Parameters of the identity that `name` does not spell out and that differ from the defaults."""
+        defaults = RunConfig(
+            dataset=self.dataset,
+            data_root=self.data_root,
+            backbone=self.backbone,
+            loss=self.loss,
+            time_steps=self.time_steps,
+        ).identity()
         if self.dataset in FOLDERS:
             defaults["data_root"] = None
-        changes = {
+        return {
             key: value
             for key, value in self.identity().items()
-            if key not in NAMED and value != defaults[key]
+            if key not in NAMED and value != defaults.get(key)
         }
-        if not changes:
-            return name
-        digest = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()
-        return f"{name}-{digest[:6]}"
 
     def identity(self) -> dict:
-        """The parameters that shape the result: two runs with equal identity are the same run."""
+        """The parameters that shape the result: two runs with equal identity are the same run.
+
+        Where a run lies and what it runs on is left out, and what has no effect beside the other parameters.
+        """
         identity = {k: v for k, v in self.to_dict().items() if k not in PLACEMENT}
         if self.dataset not in FOLDERS:
             del identity["data_root"]  # a named dataset is the same wherever it lies
@@ -215,7 +245,17 @@ class RunConfig:
             inside = self.data_path.is_relative_to(REPOSITORY)
             path = self.data_path.relative_to(REPOSITORY) if inside else self.data_path
             identity["data_root"] = path.as_posix()
-        return identity
+        identity["positives"] = self._relations()
+        if not self.contrastive:
+            for name in CONTRASTIVE_PARAMETERS:
+                del identity[name]
+        per_step = self.loss == "per_step_ce" or (self.contrastive and self.ce_term == "per_step")
+        effective = {
+            "tet_lambda": per_step,
+            "stem_width": self.backbone == "resnet19",
+            "momentum": self.optimizer == "sgd",
+        }
+        return {name: value for name, value in identity.items() if effective.get(name, True)}
 
     def to_dict(self) -> dict:
         """All parameters, ready for JSON."""
@@ -226,44 +266,43 @@ class RunConfig:
         """The config with these parameters; an unknown name is refused with the nearest known one."""
         for name in parameters:
             if name not in _annotations():
-                raise ValueError(_unknown(name))
+                raise ValueError(notebooks.unknown(name, _annotations()))
         return cls(**parameters)
 
     @classmethod
     def from_notebook(cls, namespace: dict) -> "RunConfig":
-        """The config in a notebook's `globals()`, after its parameters cell.
+        """The config in a notebook's `globals()`, after its parameters cell."""
+        return cls(**notebooks.parameters(namespace, _annotations()))
 
-        papermill only warns about a name it does not know and goes on with the defaults. The cell it
-        injects starts with the comment "Parameters" and stands in IPython's history `In`.
-        """
-        injected = [code for code in namespace.get("In", []) if code.startswith("# Parameters\n")]
-        assigned = [
-            target.id
-            for code in injected[-1:]  # run again with a mistake mended, the cell stands there twice
-            for statement in ast.parse(code).body
-            if isinstance(statement, ast.Assign)
-            for target in statement.targets
-            if isinstance(target, ast.Name)
-        ]
-        parameters = {name: namespace.get(name) for name in assigned}
-        for name in _annotations():
-            if name not in namespace:
-                raise ValueError(f"parameter {name} is missing: run the parameters cell first")
-            parameters[name] = namespace[name]
-        return cls.from_dict(parameters)
+
+def folder(name: str, value: str | None, default: str) -> Path:
+    """A parameter that names a folder, as an absolute path; a relative one starts at the repository.
+
+    Raises ValueError where it is no path.
+    """
+    return _absolute(checked(name, value, Folder | None) or default)
 
 
 def _absolute(folder: str) -> Path:
     return Path(os.path.normpath(REPOSITORY / Path(folder).expanduser()))
 
 
+def _digest(changes: dict) -> str:
+    """Six hexadecimal digits with a hyphen in front, or nothing where nothing is changed."""
+    if not changes:
+        return ""
+    return "-" + hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def _listed(changes: dict) -> list[str]:
+    """Parameters as people read them: "temperature 0.2", "positives class+time"."""
+
+    def words(value: Any) -> str:
+        return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    return [f"{name.replace('_', ' ')} {words(value)}" for name, value in changes.items()]
+
+
 def _annotations() -> dict[str, Any]:
     """Field name -> annotation, in order."""
     return get_type_hints(RunConfig, include_extras=True)
-
-
-def _unknown(name: str) -> str:
-    known = list(_annotations())
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-    return f"unknown parameter {name}, {hint}"
