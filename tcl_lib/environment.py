@@ -46,10 +46,11 @@ def watched() -> bool:
     return sys.stdout.isatty() or "JPY_SESSION_NAME" in os.environ
 
 
-def progress_bar(total: int, done: int = 0, unit: str = "it") -> tqdm:
+def progress_bar(total: int, done: int = 0, unit: str = "it", name: str | None = None) -> tqdm:
     """A bar that vanishes at its end, drawn where somebody watches."""
     return tqdm(
         total=total,
+        desc=name,
         initial=done,
         unit=unit,
         leave=False,

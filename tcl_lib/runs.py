@@ -3,18 +3,26 @@
     runs/<name>/config.json           parameters, data, versions, commit; written first
     runs/<name>/metrics.csv           a row an epoch
     runs/<name>/checkpoint.pt         network, optimiser and metrics after the last full epoch
-    runs/<name>/accuracy_by_step.csv  on the test set
+    runs/<name>/accuracy_by_step.csv  on the test set, with the calibration error
+    runs/<name>/firing_rates.csv      a row a layer and time step
+    runs/<name>/operations.csv        synaptic operations and energy, a row a layer and time step
+    runs/<name>/similarity.csv        of the representations at every two time steps
+    runs/<name>/features.npz          those representations, of a sample of the test set
     runs/<name>/result.json           written last: a run is finished when it is there
 
 Imports no torch until a model or a checkpoint is asked for.
 """
 
 import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from tcl_lib.config import REPOSITORY, RunConfig
@@ -24,8 +32,11 @@ if TYPE_CHECKING:
     from tcl_lib.backbones import SpikingNetwork
 
 CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.csv", "checkpoint.pt"
-ACCURACY, RESULT = "accuracy_by_step.csv", "result.json"
-FILES = (RESULT, ACCURACY, CHECKPOINT, METRICS, CONFIG)  # in the order in which a run is taken apart
+ACCURACY, FIRING_RATES = "accuracy_by_step.csv", "firing_rates.csv"
+OPERATIONS, SIMILARITY, FEATURES = "operations.csv", "similarity.csv", "features.npz"
+RESULT = "result.json"
+EVALUATION = (ACCURACY, FIRING_RATES, OPERATIONS, SIMILARITY, FEATURES)
+FILES = (RESULT, *EVALUATION, CHECKPOINT, METRICS, CONFIG)  # in the order in which a run is taken apart
 
 
 @dataclass(frozen=True)
@@ -51,8 +62,59 @@ class Run:
 
     @cached_property
     def accuracy_by_step(self) -> pd.DataFrame:
-        """On the test set, in percent: columns data, time_step, cumulative, low, high, instantaneous."""
+        """On the test set, in percent, a row a time step: data and the columns of
+        `evaluation.accuracy_by_step`.
+        """
         return _read_csv(self.path / ACCURACY)
+
+    @cached_property
+    def firing_rates(self) -> pd.DataFrame:
+        """On the test set: columns data, layer, time_step, firing_rate."""
+        return _read_csv(self.path / FIRING_RATES)
+
+    @cached_property
+    def operations(self) -> pd.DataFrame:
+        """Synaptic operations and energy of a test sample, a row a layer and time step: data and the columns
+        of `operations.SynapticOperations.table`.
+        """
+        return _read_csv(self.path / OPERATIONS)
+
+    @cached_property
+    def similarity(self) -> pd.DataFrame:
+        """Of the `features` at every two time steps: data and the columns of
+        `similarity.temporal_similarity`.
+        """
+        return _read_csv(self.path / SIMILARITY)
+
+    @cached_property
+    def features(self) -> dict[str, np.ndarray]:
+        """Of a sample of the test set: features float16 [T, N, D], labels [N], samples [N] (their indices).
+
+        Raises FileNotFoundError where they were not kept, ValueError where they are damaged.
+        """
+        path = self.path / FEATURES
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in ("features", "labels", "samples")}
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: the run's features were not kept") from None
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path}: is damaged ({error})") from error
+
+    @cached_property
+    def setting(self) -> str:
+        """What runs must have in common to be compared: the config's setting, and how many samples."""
+        try:
+            images = read_json(self.path / CONFIG)["data"]["images"]
+            counts = f"{images['train']} training and {images['test']} test samples"
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.path / CONFIG}: is damaged (does not say how many samples)") from error
+        return f"{self.config.setting}, {counts}"
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names."""
+        return read_json(self.path / CONFIG)["data"]["classes"]
 
     def model(self) -> "SpikingNetwork":
         """The trained network of the last epoch, on the CPU, in evaluation mode.
@@ -93,10 +155,10 @@ def load_run(path: str | Path) -> Run:
 
 
 def load_runs(root: str | Path = "runs") -> pd.DataFrame:
-    """The finished runs in a folder: a row each, with its name, path, every parameter and every result.
+    """The finished runs in a folder, as `table` has them.
 
-    A folder that is no finished run is skipped, with a line that names it. A relative root starts here or at
-    the repository. Raises FileNotFoundError where there is no such folder.
+    A folder that is empty, not finished or damaged is skipped, with a line that names it. A relative root
+    starts here or at the repository. Raises FileNotFoundError where there is no such folder.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -104,14 +166,63 @@ def load_runs(root: str | Path = "runs") -> pd.DataFrame:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: is not a folder of runs")
     rows = []
-    for path in sorted(folder.parent for folder in root.glob(f"*/{CONFIG}")):
+    for path in sorted(path for path in root.iterdir() if path.is_dir()):
+        files = {file.name for file in path.iterdir()}
+        if files and not files & set(FILES):
+            continue  # somebody's figures, or a folder of runs
         try:
-            run = load_run(path)
-            label = {"name": run.name, "path": str(path), "data": run.config.data_label}
-            rows.append(label | run.config.to_dict() | run.result)
-        except ValueError as error:
+            rows.append(_row(load_run(path)))
+        except (OSError, ValueError) as error:
             print(f"skipped {error}")
     return pd.DataFrame(rows)
+
+
+def table(found: Iterable[Run]) -> pd.DataFrame:
+    """A row a run: name, path, data, setting, variant, every parameter and every result.
+
+    Runs of one setting may be compared; those of one variant in it differ in the seed alone, and may be
+    averaged. How many samples there were is part of the setting.
+    """
+    return pd.DataFrame([_row(run) for run in found])
+
+
+def _row(run: Run) -> dict:
+    labels = {"name": run.name, "path": str(run.path), "data": run.config.data_label}
+    labels |= {"setting": run.setting, "variant": run.config.variant}
+    return labels | run.config.to_dict() | run.result
+
+
+def one_setting(table: pd.DataFrame) -> str:
+    """The setting of all rows of a table. Raises ValueError where they are not to be compared."""
+    settings = sorted(table["setting"].unique()) if len(table) else []
+    if len(settings) != 1:
+        raise ValueError(
+            f"runs of {len(settings)} settings, {'; '.join(settings)}:"
+            " only runs of one can be averaged or compared"
+        )
+    return settings[0]
+
+
+def gather(table: pd.DataFrame, what: str | Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
+    """One table of every run of a table of runs, below each other: "metrics", "accuracy_by_step" and so on.
+
+    Or what a function makes of each run. In front stands what a reader tells runs apart by: run, setting,
+    variant, seed, time_steps and events. A run whose table is missing or damaged is left out, with a
+    line that names it.
+    """
+    tables = []
+    for row in table.itertuples():
+        labels = {"run": row.name, "setting": row.setting, "variant": row.variant}
+        labels |= {"seed": row.seed, "time_steps": row.time_steps}
+        try:
+            run = load_run(row.path)
+            rows = getattr(run, what) if isinstance(what, str) else what(run)
+        except (OSError, ValueError) as error:
+            print(f"skipped {error}")
+            continue
+        labels["events"] = run.config.events
+        tables.append(pd.DataFrame(labels, rows.index).join(rows))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def saved_config(path: Path) -> RunConfig:
@@ -203,9 +314,16 @@ def write_table(config: RunConfig, name: str, table: pd.DataFrame) -> None:
         labelled.to_csv(file, index=False)
 
 
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with replacing(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: is missing; overwrite=True trains the run anew") from None
     except ValueError as error:  # EmptyDataError and ParserError are ValueErrors
         raise ValueError(f"{path}: is damaged ({error})") from error
     if "data" not in table:

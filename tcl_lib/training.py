@@ -1,5 +1,6 @@
 """`train(config)`: the only way to train."""
 
+import logging
 import math
 import platform
 import time
@@ -18,12 +19,14 @@ from tcl_lib.config import RunConfig
 from tcl_lib.data import Data, load_data, training_batches
 from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.environment import git_commit, progress_bar, versions
-from tcl_lib.evaluation import FiringRates, accuracy_by_step, predict
+from tcl_lib.evaluation import Evaluation, FiringRates, accuracy_by_step, evaluate, predict
 from tcl_lib.losses import LOSSES, ce
 
 
-def train(config: RunConfig) -> runs.Run:
+def train(config: RunConfig, *, verbose: bool = True) -> runs.Run:
     """Train the run that the config describes, evaluate it once on the test set, and give it back.
+
+    Says a line an epoch, if verbose.
 
     A finished run is given back without training; one that was cut off goes on after its last full epoch, to
     the same numbers. Raises ValueError for parameters that do not fit the data or the machine, RuntimeError
@@ -32,7 +35,8 @@ def train(config: RunConfig) -> runs.Run:
     fabric = _fabric(config)
     finished = runs.find_finished(config)
     if finished is not None:
-        print(f"{finished.path} is finished: nothing to train (overwrite=True trains anew)")
+        if verbose:
+            print(f"{finished.path} is finished: nothing to train (overwrite=True trains anew)")
         return finished
 
     data = load_data(config)
@@ -46,19 +50,19 @@ def train(config: RunConfig) -> runs.Run:
         runs.write_json(config.run_path / runs.CONFIG, _description(config, data, network, fabric))
 
     steps = steps_per_epoch(data, config)
-    with progress_bar(config.epochs * steps, done=len(rows) * steps, unit="step") as bar:
+    with progress_bar(config.epochs * steps, len(rows) * steps, "step", config.name) as bar:
         for epoch in range(len(rows) + 1, config.epochs + 1):
             started = time.perf_counter()
             last_loss = rows[-1]["loss"] if rows else None
-            means = _train_epoch(fabric, model, optimizer, data, config, epoch, last_loss, bar)
+            means = _train_epoch(fabric, model, optimizer, data, config, epoch, last_loss, bar, verbose)
             means |= _validate(fabric, model, data, config)
             _check_health(network, means, epoch, config)
             rows.append({"epoch": epoch} | means | {"seconds": time.perf_counter() - started})
             _save(config, network, optimizer, rows)
-            tqdm.write(_line(rows[-1], config))
+            if verbose:
+                tqdm.write(_line(rows[-1], config))
 
-    logits = predict(model, data.test, data, config.batch_size, fabric.device)
-    _finish(config, accuracy_by_step(logits, data.test.labels), rows)
+    _finish(config, evaluate(model, data, config.batch_size, fabric.device), rows)
     return runs.load_run(config.run_path)
 
 
@@ -91,6 +95,7 @@ def _train_epoch(
     epoch: int,
     last_loss: float | None,
     bar: tqdm,
+    verbose: bool,
 ) -> dict[str, float]:
     """One pass over the training part; the means of its losses, accuracy and firing rates."""
     model.train()
@@ -122,7 +127,7 @@ def _train_epoch(
             right = output.logits.detach().mean(0).argmax(-1) == labels.repeat(config.views)
             sums["train_accuracy"] += 100 * right.float().mean().item()
             if epoch == step == 1:
-                _report_firing(firing.mean(), config)
+                _report_firing(firing.mean(), config, verbose)
             bar.update()
         rates = {f"firing_rate_{layer}": mean for layer, mean in enumerate(firing.mean(), start=1)}
     return {name: total / steps for name, total in sums.items()} | {"lr": rate} | rates
@@ -162,10 +167,11 @@ def _rates(means: dict[str, float]) -> list[float]:
     return [rate for name, rate in means.items() if name.startswith("firing_rate_")]
 
 
-def _report_firing(rates: list[float], config: RunConfig) -> None:
-    """Say how alive the network is before time is spent on it."""
+def _report_firing(rates: list[float], config: RunConfig, verbose: bool) -> None:
+    """Say how alive the network is before time is spent on it; if not verbose, only where it is not."""
     listed = ", ".join(f"{rate:.3f}" for rate in rates)
-    tqdm.write(f"firing rates in the first step, layer 1 to {len(rates)}: {listed}")
+    if verbose:
+        tqdm.write(f"firing rates in the first step, layer 1 to {len(rates)}: {listed}")
     silent = [layer for layer, rate in enumerate(rates, start=1) if rate == 0]
     if silent:
         tqdm.write(
@@ -191,6 +197,7 @@ def _fabric(config: RunConfig) -> Fabric:
             f"device={config.device!r}: torch {torch.__version__} finds none on this machine;"
             " use 'auto' or 'cpu'"
         )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what precision was asked for
     return Fabric(accelerator=config.device, devices=1, precision=config.precision)
 
 
@@ -229,15 +236,24 @@ def _save(config: RunConfig, network: nn.Module, optimizer: Optimizer, rows: lis
     runs.write_table(config, runs.METRICS, pd.DataFrame(rows))
 
 
-def _finish(config: RunConfig, accuracy: pd.DataFrame, rows: list[dict[str, float]]) -> None:
+def _finish(config: RunConfig, evaluation: Evaluation, rows: list[dict[str, float]]) -> None:
     runs.write_table(config, runs.METRICS, pd.DataFrame(rows))  # it may have been cut off before
-    runs.write_table(config, runs.ACCURACY, accuracy)
+    for name, content in zip(runs.EVALUATION, evaluation, strict=True):
+        if name == runs.FEATURES:
+            runs.write_arrays(config.run_path / name, content)
+        else:
+            runs.write_table(config, name, content)
+    accuracy = evaluation.accuracy_by_step["cumulative"]
     best = max(rows, key=lambda row: row["validation_accuracy"])
     result = {
-        "test_accuracy": float(accuracy["cumulative"].iloc[-1]),
+        "test_accuracy": float(accuracy.iloc[-1]),
+        "test_accuracy_t1": float(accuracy.iloc[0]),
         "validation_accuracy": rows[-1]["validation_accuracy"],
+        "validation_accuracy_t1": rows[-1]["validation_accuracy_t1"],
         "best_epoch": best["epoch"],
         "best_validation_accuracy": best["validation_accuracy"],
+        "energy_uj": float(evaluation.operations["energy_uj"].sum()),
+        "ann_energy_uj": float(evaluation.operations["ann_energy_uj"].sum()),
         "seconds": sum(row["seconds"] for row in rows),
     }
     runs.write_json(config.run_path / runs.RESULT, result)

@@ -20,7 +20,11 @@ def finished(tiny):
         config = tiny(**changes)
         path = config.run_path
         path.mkdir(parents=True)
-        data = {"image_shape": [1, 8, 8], "classes": [str(n) for n in range(10)]}
+        data = {
+            "image_shape": [1, 8, 8],
+            "classes": [str(n) for n in range(10)],
+            "images": {"train": 96, "validation": 144, "test": 360},
+        }
         runs.write_json(path / runs.CONFIG, {"parameters": config.to_dict(), "data": data})
         runs.write_table(config, runs.METRICS, pd.DataFrame({"epoch": [1, 2], "loss": [2.5, 1.0 / 3]}))
         accuracy = {"time_step": [1, 2], "cumulative": [50.0, 62.5], "instantaneous": [50.0, 60.0]}
