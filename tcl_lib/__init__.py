@@ -10,6 +10,8 @@ _HOME = {
     "load_data": "data",
     "build_network": "backbones",
     "train": "training",
+    "grid": "sweep",
+    "train_grid": "sweep",
     "Run": "runs",
     "load_run": "runs",
     "load_runs": "runs",
@@ -24,7 +26,13 @@ _MODULES = {
     "figures",
     "losses",
     "neurons",
+    "notebooks",
+    "operations",
+    "projection",
     "runs",
+    "similarity",
+    "summary",
+    "sweep",
     "training",
 }
 

@@ -1,45 +1,15 @@
-"""Figures from tables and arrays. Imports no torch.
-
-Every function gives a Figure that pyplot no longer holds: the last line of a notebook cell shows it once.
-"""
-
-from collections.abc import Callable
-from functools import wraps
+"""Figures of one run: its data, and how it learned."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE = sns.axes_style("whitegrid") | {
-    "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
-    "axes.titlesize": 10,
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 100,
-    "font.size": 9,
-    "legend.fontsize": 8,
-    "savefig.dpi": 200,
-}
-# One colour a loss, whichever of them a figure shows.
-COLOURS = dict(zip(("ce", "per_step_ce", "tcl", "stcl"), sns.color_palette("colorblind"), strict=False))
+from tcl_lib.figures.style import DOUBLE, STYLE, drawing, panels, title, whole_numbers
 
 
-def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in the project's style, and take the figure out of pyplot's hands."""
-
-    @wraps(draw)
-    def styled(*arguments, **options) -> Figure:
-        with plt.rc_context(STYLE):
-            figure = draw(*arguments, **options)
-        plt.close(figure)
-        return figure
-
-    return styled
-
-
-@_figure
+@drawing
 def views(rows: np.ndarray, names: list[str], data: str, side: int = 64) -> Figure:
     """Samples as stored and as augmented: uint8 [R, N, C, H, W] with C of 1 or 3, R names, and what they are.
 
@@ -48,7 +18,7 @@ def views(rows: np.ndarray, names: list[str], data: str, side: int = 64) -> Figu
     """
     channels, largest = rows.shape[2], max(rows.shape[3:])
     scale, step = max(1, round(side / largest)), max(1, round(largest / side))
-    gap, left, top, dpi = 4, 60, 22, STYLE["figure.dpi"]
+    gap, left, top, dpi = 4, 60, 26, STYLE["figure.dpi"]
     tiles = rows[..., ::step, ::step].repeat(scale, 3).repeat(scale, 4)
     tiles = np.pad(tiles, [(0, 0)] * 3 + [(gap, 0)] * 2, constant_values=225)  # [R, N, C, H', W']
     mosaic = tiles.transpose(0, 3, 1, 4, 2).reshape(len(rows) * tiles.shape[3], -1, channels)
@@ -64,10 +34,10 @@ def views(rows: np.ndarray, names: list[str], data: str, side: int = 64) -> Figu
     return figure
 
 
-@_figure
-def learning_curves(metrics: pd.DataFrame) -> Figure:
+@drawing
+def learning_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
     """Losses, accuracies and firing rates over the epochs, from a run's `metrics`."""
-    figure, (losses, accuracy, rates) = plt.subplots(1, 3, figsize=(10, 3))
+    figure, (losses, accuracy, rates) = panels(3, width, height=2.3)
     dot = "o" if len(metrics) == 1 else None  # a line through one epoch would not be seen
     terms = ["loss", "cross_entropy", "contrastive"] if "contrastive" in metrics else ["cross_entropy"]
     for name in [*terms, "validation_cross_entropy"]:
@@ -85,47 +55,24 @@ def learning_curves(metrics: pd.DataFrame) -> Figure:
         label = f"layer {name.split('_')[-1]}"
         rates.plot(metrics["epoch"], metrics[name], marker=dot, color=colour, label=label)
     rates.set(title="firing rate", ylabel="spikes a neuron and step", ylim=(0, None))
-    figure.suptitle(", ".join(metrics["data"].unique()))
+    title(figure, ", ".join(metrics["data"].unique()))
     for axes in (losses, accuracy, rates):
         axes.set_xlabel("epoch")
-        _whole_numbers(axes)
-        axes.legend(ncols=1 + (len(axes.lines) > 6), fontsize=6 if len(axes.lines) > 6 else 8)
+        whole_numbers(axes)
+        axes.legend(ncols=1 + (len(axes.lines) > 6), fontsize=5 if len(axes.lines) > 6 else None)
     return figure
 
 
-@_figure
-def accuracy_by_step(table: pd.DataFrame, events: bool = False) -> Figure:
-    """Test accuracy when inference stops after t steps, with its 95 % interval, and of step t alone.
-
-    Takes a run's `accuracy_by_step`, or those of one run a loss, below each other, with a column `loss`; for
-    `events`, the first t steps are the first t frames of a recording.
-    """
-    figure, (stopped, alone) = plt.subplots(1, 2, figsize=(7.2, 3), sharey=True)
-    runs = table.groupby("loss", sort=False) if "loss" in table else [(None, table)]
-    for loss, rows in runs:
-        for axes, column in ((stopped, "cumulative"), (alone, "instantaneous")):
-            axes.plot(rows["time_step"], rows[column], "o-", color=COLOURS.get(loss), label=loss)
-        stopped.fill_between(
-            rows["time_step"],
-            rows["low"],
-            rows["high"],
-            color=stopped.lines[-1].get_color(),
-            alpha=0.15,
-            lw=0,
-        )
-    stopped.set(
-        title="mean logits of the first t steps",
-        xlabel="time steps t, the first t frames" if events else "time steps t",
-        ylabel="test accuracy (%)",
-    )
-    figure.suptitle(", ".join(table["data"].unique()))
-    alone.set(title="logits of step t alone", xlabel="time step t")
-    for axes in (stopped, alone):
-        _whole_numbers(axes)
-    if "loss" in table:
-        stopped.legend()
+@drawing
+def firing_rates(rates: pd.DataFrame, width: float = DOUBLE) -> Figure:
+    """The firing rate of every layer over the time steps, from a run's `firing_rates`."""
+    figure, (axes,) = panels(1, width, height=2.3)
+    layers = rates["layer"].unique()
+    for layer, colour in zip(layers, sns.color_palette("viridis", len(layers)), strict=True):
+        rows = rates[rates["layer"] == layer]
+        axes.plot(rows["time_step"], rows["firing_rate"], "o-", color=colour, label=f"layer {layer}")
+    axes.set(xlabel="time step t", ylabel="spikes a neuron and step", ylim=(0, None))
+    title(figure, f"{', '.join(rates['data'].unique())}: firing rates on the test set")
+    whole_numbers(axes)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(layers) // 10, frameon=False)
     return figure
-
-
-def _whole_numbers(axes: Axes) -> None:
-    axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,30 @@
+"""Figures from tables. Imports no torch.
+
+`save(name, folder, draw, *arguments)` prints one for both column widths, as PDF, SVG and PNG.
+"""
+
+from tcl_lib.figures.representations import accuracy_by_similarity, projection, similarity
+from tcl_lib.figures.results import (
+    accuracy_by_energy,
+    accuracy_by_step,
+    positives,
+    sensitivity,
+    training_curves,
+)
+from tcl_lib.figures.run import firing_rates, learning_curves, views
+from tcl_lib.figures.style import save
+
+__all__ = [
+    "accuracy_by_energy",
+    "accuracy_by_similarity",
+    "accuracy_by_step",
+    "firing_rates",
+    "learning_curves",
+    "positives",
+    "projection",
+    "save",
+    "sensitivity",
+    "similarity",
+    "training_curves",
+    "views",
+]

@@ -1,0 +1,133 @@
+"""Figures of representations: how alike they are over the time steps, and where samples lie."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tcl_lib.figures.results import BARS
+from tcl_lib.figures.style import DOUBLE, SINGLE, drawing, legend, panels, title, variants
+from tcl_lib.runs import one_setting
+
+RELATIONS = {
+    "cosine": {
+        "within_sample": "a sample with itself",
+        "within_class": "two samples of a class",
+        "between_classes": "two samples of different classes",
+    },
+    "cka": {
+        "within_sample": "all samples",
+        "within_class": "deviations from class means",
+        "between_classes": "class means",
+    },
+}
+MEASURES = {"cosine": "cosine similarity", "cka": "linear CKA"}
+# Told apart when they are small, and with ten frames still.
+STEP_MARKERS = "osD^v<>pP*"
+
+
+@drawing
+def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = DOUBLE) -> Figure:
+    """Heatmaps of the similarity of step t to step u, one a variant, on one colour scale.
+
+    Takes the runs' `similarity`; the mean over the seeds is shown. `measure` is cosine or cka, `relation`
+    within_sample, within_class or between_classes.
+    """
+    rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
+    found = variants(rows)
+    columns = min(len(found), 4 if width > SINGLE else 2)
+    figure, axes = panels(
+        len(found), width, height=width / columns, columns=columns, margin=0.75, sharey=True
+    )
+    means = [part.groupby(["time_step", "other_step"])["value"].mean().unstack() for _, part, _ in found]
+    low, high = (getattr(np, f"nan{end}")(means) for end in ("min", "max"))
+    steps = len(means[0])
+    for axis, (label, _, _), mean in zip(axes, found, means, strict=True):
+        sns.heatmap(
+            mean,
+            vmin=min(low, high - 0.05),  # a colour scale of rounding errors would show a pattern
+            vmax=high,
+            cmap="cividis",
+            square=True,
+            cbar=False,
+            annot=steps <= 5,
+            fmt=".2f",
+            annot_kws={"size": 6},
+            ax=axis,
+        )
+        axis.set_title(label.replace(" (", "\n("))
+        axis.set(xlabel="time step u", ylabel="time step t")
+        axis.label_outer()
+        axis.tick_params(length=0, rotation=0)
+    label = f"{MEASURES[measure]}: {RELATIONS[measure][relation]}"
+    figure.colorbar(axes[0].collections[0], ax=axes, location="bottom", label=label, shrink=0.6, aspect=40)
+    title(figure, one_setting(rows), "representations of test samples; mean over the seeds")
+    return figure
+
+
+@drawing
+def accuracy_by_similarity(
+    accuracy: pd.DataFrame, similarity: pd.DataFrame, measure: str = "cosine", width: float = DOUBLE
+) -> Figure:
+    """Test accuracy at t against the similarity of step t to step T of the same samples, a digit t a step.
+
+    Takes the runs' `accuracy_by_step` and `similarity`.
+    """
+    last = similarity["other_step"] == similarity["time_steps"]
+    same = (similarity["measure"] == measure) & (similarity["relation"] == "within_sample")
+    to_last = similarity[last & same][["run", "time_step", "value"]]
+    table = accuracy.merge(to_last, on=["run", "time_step"])
+    figure, axes = panels(2, width, height=2.4)
+    shown = {"cumulative": "answer of the first t steps", "instantaneous": "answer of step t alone"}
+    for axis, (column, name) in zip(axes, shown.items(), strict=True):
+        for label, rows, drawn in variants(table):
+            points = rows.groupby("time_step")[["value", column]].agg(["mean", "std"])
+            x, y = points["value"], points[column]
+            colour = drawn["color"]
+            bars = {"xerr": x["std"].fillna(0), "yerr": y["std"].fillna(0), "elinewidth": 0.5, "alpha": 0.4}
+            axis.errorbar(x["mean"], y["mean"], fmt="none", ecolor=colour, **bars)
+            axis.plot([], [], color=colour, label=label)
+            for step, place in zip(points.index, zip(x["mean"], y["mean"], strict=True), strict=True):
+                axis.plot(*place, marker=f"${step}$", markersize=5, color=colour)
+        axis.set(
+            title=name,
+            xlabel=f"{MEASURES[measure]} of step t to step T = {table['time_steps'].iloc[0]}",
+            ylabel="test accuracy (%)",
+        )
+    spread = table.groupby("variant")["seed"].nunique().max() > 1
+    title(figure, one_setting(table), f"a digit a time step t; {BARS if spread else 'one seed'}")
+    legend(figure, axes[0])
+    return figure
+
+
+@drawing
+def projection(points: pd.DataFrame, classes: list[str], width: float = DOUBLE) -> Figure:
+    """t-SNE of the features of every step, one panel a run: coloured by class, the time step as marker.
+
+    Takes `projection.tsne` of some runs, below each other, with the columns setting, variant, seed, label,
+    time_step, x and y; `classes` are the names of the labels.
+    """
+    runs = points["variant"].unique()
+    columns = min(len(runs), 4 if width > SINGLE else 2)
+    figure, axes = panels(len(runs), width, height=width / columns, columns=columns, margin=0.6)
+    labels, steps = np.unique(points["label"]), np.unique(points["time_step"])
+    colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
+    markers = dict(zip(steps, STEP_MARKERS, strict=False))
+    for axis, variant in zip(axes, runs, strict=True):
+        for step in steps:
+            rows = points[(points["variant"] == variant) & (points["time_step"] == step)]
+            colour = [colours[label] for label in rows["label"]]
+            axis.scatter(rows["x"], rows["y"], c=colour, marker=markers[step], s=7, lw=0, alpha=0.75)
+        axis.set(title=variant, xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
+        axis.label_outer()
+    of_class = [
+        Line2D([], [], ls="", marker="o", color=colours[label], label=classes[label]) for label in labels
+    ]
+    of_step = [Line2D([], [], ls="", marker=markers[s], color="0.3", label=f"t = {s}") for s in steps]
+    keys = {"loc": "outside lower center", "frameon": False, "handletextpad": 0.1, "columnspacing": 1}
+    figure.legend(handles=of_class + of_step, ncols=14 if width > SINGLE else 7, **keys)
+    samples = len(points) // len(runs) // len(steps)
+    seed = points["seed"].iloc[0]
+    title(figure, one_setting(points), f"{samples} test samples, the same in each panel; runs of seed {seed}")
+    return figure

@@ -1,0 +1,141 @@
+"""One style for every figure: sizes and colours, names, and the files they are printed from.
+
+A drawing function takes tables, and the width of the printed column in inches; it gives a Figure that pyplot
+no longer holds, so that the last line of a notebook cell shows it once.
+"""
+
+import textwrap
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tcl_lib.config import LOSS_NAMES
+from tcl_lib.environment import replacing
+
+# The columns of a two-column journal: 89 and 183 mm.
+WIDTHS = {"single": 3.5, "double": 7.2}
+SINGLE, DOUBLE = WIDTHS.values()
+# What a file would say of the moment it was made: left out, so that equal figures are equal files.
+UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+
+STYLE = sns.axes_style("whitegrid") | {
+    "axes.edgecolor": "0.3",
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
+    "axes.titlesize": 7,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 150,
+    "figure.titlesize": 7,
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": 7,
+    "grid.linewidth": 0.4,
+    "legend.fontsize": 6.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,  # TrueType: text that is embedded and can be edited
+    "savefig.dpi": 300,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "tcl",
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+}
+# One colour and marker a loss, whichever of them a figure shows; told apart in print without colour too.
+COLOURS = dict(zip(LOSS_NAMES, sns.color_palette("colorblind"), strict=False))
+MARKERS = dict(zip(LOSS_NAMES, "osD^", strict=True))
+LINES = ("-", "--", ":", "-.")  # of the variants of a loss
+
+
+def drawing(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the project's style, and take the figure out of pyplot's hands."""
+
+    @wraps(draw)
+    def styled(*arguments, **options) -> Figure:
+        with plt.rc_context(STYLE):
+            figure = draw(*arguments, **options)
+        plt.close(figure)
+        return figure
+
+    return styled
+
+
+def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> Figure:
+    """Write a figure for both column widths as PDF, SVG and PNG, and give the wide one back to be shown.
+
+    `draw(*arguments, **options)` is a function of this package; the files are
+    `folder`/`name`-single.pdf and so on. Raises OSError where the folder cannot be written to.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for column, width in WIDTHS.items():
+        figure = draw(*arguments, width=width, **options)
+        for suffix, metadata in UNDATED.items():
+            with (
+                plt.rc_context(STYLE),
+                replacing(folder / f"{name}-{column}.{suffix}", "wb") as file,
+            ):
+                figure.savefig(file, format=suffix, metadata=metadata)
+    return figure
+
+
+def variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
+    """The rows of every variant, its name with n, and how its lines are drawn, the losses in order.
+
+    Takes a table with the columns variant and seed.
+    """
+    found = []
+    for loss, name in LOSS_NAMES.items():
+        of_loss = [variant for variant in table["variant"].unique() if variant.split(", ")[0] == name]
+        for index, variant in enumerate(sorted(of_loss, key=lambda words: (len(words), words))):
+            rows = table[table["variant"] == variant]
+            seeds = rows["seed"].nunique()
+            drawn = {"color": COLOURS[loss], "marker": MARKERS[loss], "ls": LINES[index % len(LINES)]}
+            label = f"{variant} ({seeds} seed{'s' if seeds > 1 else ''})"
+            found.append((label, rows, drawn))
+    return found
+
+
+def panels(
+    count: int, width: float, height: float, columns: int | None = None, margin: float = 0.0, **options
+):
+    """A figure with `count` panels of `height` inches, at most `columns` beside each other.
+
+    `margin` is the height of what stands above and below the panels, where it is not small beside them.
+
+    By default they stand beside each other on a double column, below each other on a single one.
+    """
+    if columns is None:
+        columns = count if width > SINGLE else 1
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, rows * height + margin), squeeze=False, **options
+    )
+    for axis in axes.flat[count:]:
+        axis.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
+def title(figure: Figure, *lines: str) -> None:
+    """What the figure is of, in lines that fit its width."""
+    characters = round(20 * figure.get_figwidth())
+    figure.suptitle("\n".join(textwrap.fill(line, characters) for line in lines if line))
+
+
+def legend(figure: Figure, axes: Axes, **options) -> None:
+    """The legend of one of its panels, below all of them: nothing is covered."""
+    handles, labels = axes.get_legend_handles_labels()
+    widest = max(map(len, labels), default=0)
+    columns = max(1, min(len(labels), int(21 * figure.get_figwidth() / (widest + 8))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, **options)
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Ticks of the x axis at whole numbers alone."""
+    axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,42 @@
+"""Features of all time steps in the plane. Imports no torch.
+
+Shapes: T time steps, N samples, D features.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.manifold import TSNE
+
+from tcl_lib.runs import Run
+
+# What markers and colours a reader can tell apart.
+MOST_STEPS, MOST_CLASSES = 10, 10
+
+
+def of_run(run: Run) -> pd.DataFrame:
+    """`tsne` of the features that a run kept."""
+    return tsne(**run.features)
+
+
+def tsne(features: np.ndarray, labels: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
+    """t-SNE of every sample's features at every step together: [T, N, D], [N], [N] -> a row a point.
+
+    Columns: sample, label, time_step (from 1), x, y. Of more than ten classes the first ten are shown, of
+    more than ten steps ten from the first to the last. The same input gives the same points: the start is
+    the principal components, the seed 0.
+    """
+    shown = np.isin(labels, np.unique(labels)[:MOST_CLASSES])
+    steps = np.unique(np.linspace(0, len(features) - 1, MOST_STEPS).round().astype(int))
+    chosen = features[steps][:, shown].astype(np.float32)  # [steps, N', D]
+    flat = chosen.reshape(-1, chosen.shape[-1])
+    perplexity = min(30.0, (len(flat) - 1) / 3)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(flat)
+    return pd.DataFrame(
+        {
+            "sample": np.tile(samples[shown], len(steps)),
+            "label": np.tile(labels[shown], len(steps)),
+            "time_step": np.repeat(steps + 1, shown.sum()),
+            "x": places[:, 0],
+            "y": places[:, 1],
+        }
+    )

@@ -1,0 +1,97 @@
+"""Many runs: the grid of an ablation, trained one after the other."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tcl_lib import runs
+from tcl_lib.checks import checked
+from tcl_lib.config import RunConfig
+
+# What a grid takes as lists, and the parameter of a run that each is of; all else is the same in every run.
+LISTS = {"losses": "loss", "seeds": "seed"} | {
+    name: name
+    for name in (
+        "temperature",
+        "contrastive_weight",
+        "positives",
+        "ce_term",
+        "projection_dim",
+        "time_steps",
+        "batch_size",
+    )
+}
+SHARED = [
+    field.name
+    for field in dataclasses.fields(RunConfig)
+    if field.name not in (*LISTS.values(), "run_name", "overwrite")  # a grid's runs find their own names
+]
+PARAMETERS = [*LISTS, *SHARED]
+
+
+def grid(**parameters: Any) -> list[RunConfig]:
+    """The runs of a grid: every combination of the values of `LISTS`, all else shared.
+
+    A combination that differs from another in nothing that has an effect (ce at two temperatures) is one run.
+    The seeds come last, so that a grid that is cut off compares all the losses. Raises ValueError for what is
+    no list, and for what `RunConfig` refuses.
+    """
+    lists = {}
+    for name, parameter in LISTS.items():
+        values = parameters.pop(name, None)
+        if values is None:
+            values = [getattr(RunConfig(), parameter)]
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise ValueError(
+                f"{name}={values!r}: must be a list of values, each a {parameter}"
+                f" (on papermill's command line: -y '{name}: [...]')"
+            )
+        lists[parameter] = values
+    distinct = {}
+    for seed in lists.pop("seed"):
+        for values in itertools.product(*lists.values()):
+            config = RunConfig.from_dict(parameters | dict(zip(lists, values, strict=True)) | {"seed": seed})
+            distinct.setdefault(json.dumps(config.identity()), config)
+    return list(distinct.values())
+
+
+def train_grid(configs: Sequence[RunConfig], train_missing: bool = True) -> pd.DataFrame:
+    """The table of a grid's finished runs (`runs.table`), after those that are missing have been trained.
+
+    A line a run. A run that fails is named with its error and does not stop the others; without
+    `train_missing`, one that is missing is named and left out. Raises RuntimeError where none is finished.
+    """
+    checked("train_missing", train_missing, bool)
+    finished, missing = [], 0
+    for number, config in enumerate(configs, start=1):
+        place = f"{number:{len(str(len(configs)))}}/{len(configs)}  {config.name} ({config.variant})"
+        try:
+            run = runs.find_finished(config)
+            how = "was finished"
+            if run is None:
+                if not train_missing:
+                    missing += 1
+                    print(f"{place}: is missing (train_missing=True trains it)", flush=True)
+                    continue
+                from tcl_lib.training import train  # torch is loaded where something is to be trained
+
+                run = train(config, verbose=False)
+                how = f"trained in {run.result['seconds']:.0f} s"
+            result = run.result
+            accuracies = (
+                f"{result['test_accuracy_t1']:5.1f} % at t = 1, {result['test_accuracy']:5.1f} % at T"
+            )
+            finished.append(run)
+            print(f"{place}: {accuracies}, {how}", flush=True)
+        except Exception as error:  # whatever goes wrong in one run, the others are wanted
+            missing += 1
+            print(f"{place}: failed, {type(error).__name__}: {error}", flush=True)
+    if not finished:
+        raise RuntimeError(f"none of the {len(configs)} runs is finished; the lines above say why")
+    if missing:
+        print(f"{missing} of {len(configs)} runs are not in what follows")
+    return runs.table(finished)
