@@ -1,4 +1,4 @@
-# make train | test | lint | lab; each sets up what it needs first, once.
+# make train | ablation | figures | test | browser-test | lint | lab; each sets up what it needs first, once.
 # ARGS go to the command behind a target: make train ARGS="-p loss ce -p seed 1"
 
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
@@ -6,8 +6,11 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 	2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 READY := .venv/ready
+PAPERMILL := $(BIN)/papermill --kernel python3
+# The runs that `make figures` draws: those that came with the project, or RUNS=runs for your own.
+RUNS ?= runs/reference
 
-.PHONY: setup train test lint format lab
+.PHONY: setup train ablation figures test browser browser-test lint format lab
 
 setup: $(READY)
 
@@ -20,10 +23,31 @@ $(READY): pyproject.toml constraints.txt
 
 train: setup
 	@mkdir -p runs
-	$(BIN)/papermill --kernel python3 notebooks/train.ipynb runs/train.ipynb $(ARGS)
+	$(PAPERMILL) notebooks/train.ipynb runs/train.ipynb $(ARGS)
+
+ablation: setup
+	@mkdir -p runs
+	$(PAPERMILL) notebooks/ablation.ipynb runs/ablation.ipynb $(ARGS)
+
+# The two notebooks beside each other: neither trains anything.
+figures: setup
+	@mkdir -p runs/figures
+	@$(PAPERMILL) --no-progress-bar notebooks/similarity.ipynb runs/figures/similarity.ipynb -p runs_dir $(RUNS) $(ARGS) & \
+	$(PAPERMILL) --no-progress-bar notebooks/figures.ipynb runs/figures/figures.ipynb -p runs_dir $(RUNS) $(ARGS); \
+	figures=$$?; wait $$! && exit $$figures
+	@echo "runs/figures: $$(ls runs/figures | wc -l) files"
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+# A Chromium for the tests in JupyterLab: the one that is there, Debian's, or Playwright's.
+browser: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,browser]"
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \
+		|| apt-get install -y chromium || $(BIN)/playwright install chromium
+
+browser-test: browser
+	$(BIN)/python -m pytest -m browser $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check

@@ -35,6 +35,17 @@ CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.csv", "checkpoint.pt"
 ACCURACY, FIRING_RATES = "accuracy_by_step.csv", "firing_rates.csv"
 OPERATIONS, SIMILARITY, FEATURES = "operations.csv", "similarity.csv", "features.npz"
 RESULT = "result.json"
+RESULTS = (
+    "test_accuracy",
+    "test_accuracy_t1",
+    "validation_accuracy",
+    "validation_accuracy_t1",
+    "best_epoch",
+    "best_validation_accuracy",
+    "energy_uj",
+    "ann_energy_uj",
+    "seconds",
+)
 EVALUATION = (ACCURACY, FIRING_RATES, OPERATIONS, SIMILARITY, FEATURES)
 FILES = (RESULT, *EVALUATION, CHECKPOINT, METRICS, CONFIG)  # in the order in which a run is taken apart
 
@@ -53,7 +64,14 @@ class Run:
     @cached_property
     def result(self) -> dict[str, Any]:
         """The numbers of result.json: accuracies in percent, of the last epoch if not said otherwise."""
-        return read_json(self.path / RESULT)
+        result = read_json(self.path / RESULT)
+        for name in RESULTS:
+            if not isinstance(result.get(name), int | float):
+                raise ValueError(
+                    f"{self.path / RESULT}: is damaged or was written by an earlier version (no {name});"
+                    " overwrite=True trains the run anew"
+                )
+        return result
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

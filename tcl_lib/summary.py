@@ -1,5 +1,6 @@
 """Findings from tables of runs: means over seeds, paired differences, tables for print. Imports no torch."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,6 +155,7 @@ def markdown(table: pd.DataFrame, caption: str) -> str:
 
 def latex(table: pd.DataFrame, caption: str) -> str:
     """A table in LaTeX, for the package booktabs."""
+    caption = re.sub(r"([%&#_$])", r"\\\1", caption)  # pandas escapes the cells alone
     text = table.to_latex(index=False, escape=True, caption=caption, position="tbp")
     for sign, command in {"±": r"$\pm$", "−": "$-$", "–": "--", "τ": r"$\tau$"}.items():
         text = text.replace(sign, command)

@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from tcl_lib import runs
-from tcl_lib.checks import checked
+from tcl_lib import notebooks, runs
 from tcl_lib.config import RunConfig
 
 # What a grid takes as lists, and the parameter of a run that each is of; all else is the same in every run.
@@ -40,6 +39,9 @@ def grid(**parameters: Any) -> list[RunConfig]:
     The seeds come last, so that a grid that is cut off compares all the losses. Raises ValueError for what is
     no list, and for what `RunConfig` refuses.
     """
+    for name in parameters:
+        if name not in PARAMETERS:
+            raise ValueError(notebooks.unknown(name, PARAMETERS))
     lists = {}
     for name, parameter in LISTS.items():
         values = parameters.pop(name, None)
@@ -59,39 +61,30 @@ def grid(**parameters: Any) -> list[RunConfig]:
     return list(distinct.values())
 
 
-def train_grid(configs: Sequence[RunConfig], train_missing: bool = True) -> pd.DataFrame:
-    """The table of a grid's finished runs (`runs.table`), after those that are missing have been trained.
+def train_grid(configs: Sequence[RunConfig]) -> pd.DataFrame:
+    """The table of a grid's runs (`runs.table`), after those that are not finished have been trained.
 
-    A line a run. A run that fails is named with its error and does not stop the others; without
-    `train_missing`, one that is missing is named and left out. Raises RuntimeError where none is finished.
+    Says a line a run. One that fails is named with its error and does not stop the others. Raises
+    RuntimeError where none is finished.
     """
-    checked("train_missing", train_missing, bool)
-    finished, missing = [], 0
+    finished = []
     for number, config in enumerate(configs, start=1):
         place = f"{number:{len(str(len(configs)))}}/{len(configs)}  {config.name} ({config.variant})"
         try:
-            run = runs.find_finished(config)
-            how = "was finished"
+            run, how = runs.find_finished(config), "was finished"
             if run is None:
-                if not train_missing:
-                    missing += 1
-                    print(f"{place}: is missing (train_missing=True trains it)", flush=True)
-                    continue
                 from tcl_lib.training import train  # torch is loaded where something is to be trained
 
                 run = train(config, verbose=False)
                 how = f"trained in {run.result['seconds']:.0f} s"
-            result = run.result
-            accuracies = (
-                f"{result['test_accuracy_t1']:5.1f} % at t = 1, {result['test_accuracy']:5.1f} % at T"
-            )
-            finished.append(run)
-            print(f"{place}: {accuracies}, {how}", flush=True)
+            first, last = run.result["test_accuracy_t1"], run.result["test_accuracy"]
         except Exception as error:  # whatever goes wrong in one run, the others are wanted
-            missing += 1
             print(f"{place}: failed, {type(error).__name__}: {error}", flush=True)
+            continue
+        finished.append(run)
+        print(f"{place}: {first:5.1f} % at t = 1, {last:5.1f} % at T, {how}", flush=True)
     if not finished:
         raise RuntimeError(f"none of the {len(configs)} runs is finished; the lines above say why")
-    if missing:
-        print(f"{missing} of {len(configs)} runs are not in what follows")
+    if len(finished) < len(configs):
+        print(f"{len(configs) - len(finished)} of {len(configs)} runs failed and are not in what follows")
     return runs.table(finished)

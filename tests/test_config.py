@@ -216,6 +216,62 @@ def test_further_parameters_make_a_hash():
     assert names[1][-6:] == RunConfig(lr=0.2, seed=1, loss="ce").name[-6:]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "idle"),
+    [
+        ({"loss": "ce"}, {"temperature": 0.5, "contrastive_weight": 2.0, "positives": ["class"]}),
+        ({"loss": "per_step_ce"}, {"ce_term": "per_step", "projection_dim": 0}),
+        ({"loss": "ce"}, {"tet_lambda": 0.5}),
+        ({"loss": "tcl"}, {"tet_lambda": 0.5}),
+        ({"loss": "tcl"}, {"positives": ["time", "class"]}),
+        ({"loss": "stcl", "time_steps": 1}, {"positives": ["class", "view"]}),
+        ({"optimizer": "adamw"}, {"momentum": 0.5}),
+        ({"backbone": "convnet"}, {"stem_width": 16}),
+    ],
+)
+def test_what_has_no_effect_does_not_change_what_a_run_is(parameters, idle):
+    one, other = RunConfig(**parameters), RunConfig(**parameters, **idle)
+    assert one.identity() == other.identity()
+    assert one.name == other.name
+    assert (one.setting, one.variant) == (other.setting, other.variant)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "effective"),
+    [
+        ({"loss": "tcl"}, {"temperature": 0.5}),
+        ({"loss": "stcl"}, {"positives": ["class", "time"]}),
+        ({"loss": "tcl"}, {"positives": ["class"]}),
+        ({"loss": "tcl", "ce_term": "per_step"}, {"tet_lambda": 0.5}),
+        ({"loss": "per_step_ce"}, {"tet_lambda": 0.5}),
+        ({"loss": "ce"}, {"momentum": 0.5}),
+        ({"backbone": "resnet19"}, {"stem_width": 16}),
+    ],
+)
+def test_what_has_an_effect_does(parameters, effective):
+    one, other = RunConfig(**parameters), RunConfig(**parameters, **effective)
+    assert one.identity() != other.identity()
+    assert one.name != other.name
+    assert (one.setting, one.variant) != (other.setting, other.variant)
+
+
+def test_setting_and_variant_in_words():
+    config = RunConfig(
+        dataset="folder",
+        data_root="data/cifar10-jpeg",
+        loss="tcl",
+        temperature=0.2,
+        positives=["class"],
+        train_size=10_000,
+        seed=3,
+    )
+    assert config.setting == "folder (cifar10-jpeg), convnet, T = 4, train size 10000"
+    assert config.variant == "TCL, temperature 0.2, positives class"
+    assert RunConfig(loss="per_step_ce").variant == "per-step CE"
+    split = {"dataset": "dvs_cifar10", "split": "seeded"}
+    assert RunConfig(**split, seed=1).setting != RunConfig(**split, seed=2).setting
+
+
 def test_where_a_run_lies_does_not_change_what_it_is(tmp_path):
     here = {"device": "cpu", "runs_dir": str(tmp_path), "overwrite": True, "data_root": str(tmp_path)}
     assert RunConfig(**here).name == RunConfig().name
@@ -282,7 +338,10 @@ def test_a_missing_parameter_is_named():
         RunConfig.from_notebook({"In": [""]})
 
 
-@pytest.mark.parametrize("module", ["tcl_lib", "tcl_lib.config", "tcl_lib.runs", "tcl_lib.figures"])
+@pytest.mark.parametrize(
+    "module", ["", ".config", ".runs", ".figures", ".summary", ".similarity", ".projection", ".sweep"]
+)
 def test_imports_no_torch(module):
+    module = f"tcl_lib{module}"
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -4,11 +4,12 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from tcl_lib import load_run, load_runs, runs
+from tcl_lib import RunConfig, load_run, load_runs, runs
 from tcl_lib.environment import replacing
 
 
@@ -29,13 +30,8 @@ def finished(tiny):
         runs.write_table(config, runs.METRICS, pd.DataFrame({"epoch": [1, 2], "loss": [2.5, 1.0 / 3]}))
         accuracy = {"time_step": [1, 2], "cumulative": [50.0, 62.5], "instantaneous": [50.0, 60.0]}
         runs.write_table(config, runs.ACCURACY, pd.DataFrame(accuracy))
-        result = {
-            "test_accuracy": 62.5,
-            "validation_accuracy": 60.0,
-            "best_epoch": 1,
-            "best_validation_accuracy": 61.0,
-        }
-        runs.write_json(path / runs.RESULT, result)
+        numbers = {"test_accuracy": 62.5, "validation_accuracy": 60.0, "best_validation_accuracy": 61.0}
+        runs.write_json(path / runs.RESULT, dict.fromkeys(runs.RESULTS, 1) | numbers)
         return config
 
     return make
@@ -75,10 +71,112 @@ def test_an_unfinished_run_is_skipped_and_named(finished, capsys):
     (one.run_path.parent / "empty").mkdir()
     table = load_runs(one.run_path.parent)
     assert table["seed"].tolist() == [1]
-    printed = capsys.readouterr().out
-    assert f"skipped {other.run_path}: the run is not finished" in printed
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(f"skipped {other.run_path}: the run is not finished")
+    assert printed[1] == f"skipped {one.run_path.parent / 'empty'}: is not a run, it holds no config.json"
+    assert len(printed) == 2
     with pytest.raises(ValueError, match="is not finished; start it again to continue it"):
         load_run(other.run_path)
+
+
+def test_a_run_that_lost_a_file_is_skipped_and_named(finished, capsys):
+    config = finished()
+    (config.run_path / runs.CONFIG).unlink()
+    assert load_runs(config.run_path.parent).empty
+    assert f"skipped {config.run_path}: is not a run" in capsys.readouterr().out
+
+
+def test_folders_of_other_things_are_passed_over(finished, capsys):
+    root = finished().run_path.parent
+    (root / "figures").mkdir()
+    (root / "figures" / "a.png").write_bytes(b"")
+    (root / "reference" / "other-run").mkdir(parents=True)
+    (root / "train.ipynb").write_text("{}")
+    assert len(load_runs(root)) == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("content", ["{}", "", '{"test_accuracy": 50.0}', '{"test_accuracy": "x"}'])
+def test_a_damaged_result_is_skipped_and_named(finished, capsys, content):
+    path = finished().run_path
+    (path / runs.RESULT).write_text(content)
+    assert load_runs(path.parent).empty
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"skipped {path / runs.RESULT}: is damaged")
+
+
+def test_tables_of_runs_below_each_other(finished, capsys):
+    table = load_runs(finished(loss="ce", seed=3).run_path.parent)
+    finished(loss="tcl", temperature=0.2)
+    table = load_runs(table["path"].iloc[0].rsplit("/", 1)[0])
+    metrics = runs.gather(table, "metrics")
+    assert metrics["epoch"].tolist() == [1, 2, 1, 2]
+    assert metrics["loss"].tolist() == [2.5, 1 / 3] * 2
+    assert metrics["variant"].tolist() == ["CE"] * 2 + ["TCL, temperature 0.2, projection dim 16"] * 2
+    assert metrics["seed"].tolist() == [3, 3, 0, 0]
+    assert not metrics["events"].any()
+    names = runs.gather(table, lambda run: pd.DataFrame({"x": [run.config.loss]}))
+    assert names["x"].tolist() == ["ce", "tcl"]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_without_the_table_is_left_out_and_named(finished, capsys):
+    one, other = finished(seed=1), finished(seed=2)
+    (other.run_path / runs.METRICS).unlink()
+    metrics = runs.gather(load_runs(one.run_path.parent), "metrics")
+    assert metrics["seed"].tolist() == [1, 1]
+    assert f"skipped {other.run_path / runs.METRICS}: is missing" in capsys.readouterr().out
+    assert runs.gather(load_runs(one.run_path.parent), "similarity").empty
+
+
+def test_features_are_read_back(finished):
+    path = finished().run_path
+    with pytest.raises(FileNotFoundError, match=r"features\.npz: the run's features were not kept"):
+        load_run(path).features  # noqa: B018
+    features = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float16)
+    runs.write_arrays(path / runs.FEATURES, {"features": features, "labels": [1] * 5, "samples": range(5)})
+    read = load_run(path).features
+    assert (read["features"] == features).all()
+    assert read["samples"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("damage", ["empty", "noise", "cut", "flipped", "pickle", "other arrays"])
+def test_damaged_features_are_named_and_run_no_code(finished, damage):
+    path = finished().run_path / runs.FEATURES
+    arrays = {"features": np.ones((2, 5, 3)), "labels": np.ones(5), "samples": np.ones(5)}
+    if damage == "pickle":
+        arrays["features"] = np.array([Path("x")], dtype=object)
+    runs.write_arrays(path, {"x": np.ones(3)} if damage == "other arrays" else arrays)
+    whole = path.read_bytes()
+    content = {
+        "empty": b"",
+        "noise": b"no archive",
+        "cut": whole[: len(whole) // 2],
+        "flipped": whole[:100] + bytes([whole[100] ^ 255]) + whole[101:],
+    }
+    path.write_bytes(content.get(damage, whole))
+    with pytest.raises(ValueError, match=r"features\.npz: is damaged") as caught:
+        load_run(path.parent).features  # noqa: B018
+    assert "\n" not in str(caught.value)
+
+
+def test_what_may_be_compared_and_averaged(finished, tiny):
+    config = finished(loss="tcl", temperature=0.2)
+    run = load_run(config.run_path)
+    assert run.setting == f"{config.setting}, 96 training and 360 test samples"
+    others = {"seed": 5, "loss": "ce", "temperature": 0.5, "positives": ["class"], "device": "auto"}
+    for name, value in others.items():
+        assert tiny(**{"loss": "tcl", name: value}).setting == config.setting
+    apart = {"time_steps": 3, "backbone": "resnet19", "dataset": "moving_digits", "epochs": 3, "lr": 0.2}
+    apart |= {"train_size": 97, "precision": "bf16-mixed", "batch_size": 16, "augment": False}
+    settings = {tiny(**{name: value}).setting for name, value in apart.items()}
+    assert len(settings | {config.setting}) == len(apart) + 1
+
+
+def test_two_folders_of_one_name_are_two_settings():
+    places = ("data/mine", "data/others/mine", "/mine")
+    settings = {RunConfig(dataset="folder", data_root=root).setting for root in places}
+    assert len(settings) == 3
 
 
 def test_a_folder_without_runs_is_an_empty_table(tmp_path):

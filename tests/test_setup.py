@@ -20,7 +20,8 @@ CONSTRAINTS = dict(
     line.split("==") for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if "==" in line
 )
 REQUIREMENTS = [
-    Requirement(line) for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    Requirement(line)
+    for line in sum(PROJECT["optional-dependencies"].values(), start=PROJECT["dependencies"])
 ]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -37,33 +38,31 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
     found = variants(rows)
     columns = min(len(found), 4 if width > SINGLE else 2)
-    figure, axes = panels(
-        len(found), width, height=width / columns, columns=columns, margin=0.75, sharey=True
-    )
+    figure, axes = panels(len(found), width, height=width / columns, columns=columns, margin=1.1, sharey=True)
     means = [part.groupby(["time_step", "other_step"])["value"].mean().unstack() for _, part, _ in found]
-    low, high = (getattr(np, f"nan{end}")(means) for end in ("min", "max"))
-    steps = len(means[0])
+    known = np.array(means)[~np.isnan(means)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    steps = range(1, len(means[0]) + 1)
+    scale = {"vmin": min(low, high - 0.05), "vmax": high}  # one of rounding errors would show a pattern
     for axis, (label, _, _), mean in zip(axes, found, means, strict=True):
-        sns.heatmap(
-            mean,
-            vmin=min(low, high - 0.05),  # a colour scale of rounding errors would show a pattern
-            vmax=high,
-            cmap="cividis",
-            square=True,
-            cbar=False,
-            annot=steps <= 5,
-            fmt=".2f",
-            annot_kws={"size": 6},
-            ax=axis,
-        )
-        axis.set_title(label.replace(" (", "\n("))
-        axis.set(xlabel="time step u", ylabel="time step t")
+        mesh = axis.pcolormesh(steps, steps, mean, cmap="cividis", **scale)
+        if len(steps) <= 5:
+            _write_values(axis, mean, middle=sum(scale.values()) / 2)
+        axis.set(title=label.replace(" (", "\n("), xlabel="time step u", ylabel="time step t")
+        axis.set(aspect="equal", xticks=steps[:: 1 + len(steps) // 8], yticks=steps[:: 1 + len(steps) // 8])
+        axis.set_ylim(len(steps) + 0.5, 0.5)
+        axis.grid(False)
         axis.label_outer()
-        axis.tick_params(length=0, rotation=0)
     label = f"{MEASURES[measure]}: {RELATIONS[measure][relation]}"
-    figure.colorbar(axes[0].collections[0], ax=axes, location="bottom", label=label, shrink=0.6, aspect=40)
+    figure.colorbar(mesh, ax=axes, location="bottom", label=label, shrink=0.6, aspect=40)
     title(figure, one_setting(rows), "representations of test samples; mean over the seeds")
     return figure
+
+
+def _write_values(axes: Axes, table: pd.DataFrame, middle: float) -> None:
+    for (step, other), value in table.stack().items():
+        colour = "black" if value > middle else "white"
+        axes.text(other, step, f"{value:.2f}", ha="center", va="center", size=6, color=colour)
 
 
 @drawing
@@ -78,7 +77,7 @@ def accuracy_by_similarity(
     same = (similarity["measure"] == measure) & (similarity["relation"] == "within_sample")
     to_last = similarity[last & same][["run", "time_step", "value"]]
     table = accuracy.merge(to_last, on=["run", "time_step"])
-    figure, axes = panels(2, width, height=2.4)
+    figure, axes = panels(2, width, height=2.4, margin=0.3)
     shown = {"cumulative": "answer of the first t steps", "instantaneous": "answer of step t alone"}
     for axis, (column, name) in zip(axes, shown.items(), strict=True):
         for label, rows, drawn in variants(table):
@@ -96,7 +95,7 @@ def accuracy_by_similarity(
             ylabel="test accuracy (%)",
         )
     spread = table.groupby("variant")["seed"].nunique().max() > 1
-    title(figure, one_setting(table), f"a digit a time step t; {BARS if spread else 'one seed'}")
+    title(figure, one_setting(table), "a digit: the time step t", BARS if spread else "one seed")
     legend(figure, axes[0])
     return figure
 
@@ -110,7 +109,7 @@ def projection(points: pd.DataFrame, classes: list[str], width: float = DOUBLE) 
     """
     runs = points["variant"].unique()
     columns = min(len(runs), 4 if width > SINGLE else 2)
-    figure, axes = panels(len(runs), width, height=width / columns, columns=columns, margin=0.6)
+    figure, axes = panels(len(runs), width, height=width / columns, columns=columns, margin=0.7)
     labels, steps = np.unique(points["label"]), np.unique(points["time_step"])
     colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
     markers = dict(zip(steps, STEP_MARKERS, strict=False))

@@ -36,7 +36,7 @@ def accuracy_by_step(accuracy: pd.DataFrame, width: float = DOUBLE) -> Figure:
     is the spread over the seeds; where no variant has more than one, the 95 % interval that the number of
     test samples leaves.
     """
-    figure, (stopped, alone) = panels(2, width, height=2.4, sharey=True)
+    figure, (stopped, alone) = panels(2, width, height=2.4, margin=0.3, sharey=True)
     spread = accuracy.groupby("variant")["seed"].nunique().max() > 1
     for label, rows, drawn in variants(accuracy):
         _band(stopped, rows, "time_step", "cumulative", label, drawn)
@@ -64,7 +64,7 @@ def accuracy_by_energy(accuracy: pd.DataFrame, operations: pd.DataFrame, width: 
     by_step = operations.groupby(["run", "time_step"])[["energy_uj", "ann_energy_uj"]].sum()
     spent = by_step.groupby("run").cumsum().reset_index()
     table = accuracy.merge(spent, on=["run", "time_step"])
-    figure, (axes,) = panels(1, width, height=2.6)
+    figure, (axes,) = panels(1, width, height=2.6, margin=0.4)
     for label, rows, drawn in variants(table):
         points = rows.groupby("time_step")[["energy_uj", "cumulative"]].agg(["mean", "std"])
         axes.errorbar(
@@ -87,7 +87,8 @@ def accuracy_by_energy(accuracy: pd.DataFrame, operations: pd.DataFrame, width: 
     title(
         figure,
         one_setting(table),
-        f"an ANN of the same shape: {ann:.3g} µJ; markers, from left: inference stops after t = 1 to {steps}",
+        f"an ANN of the same shape: {ann:.3g} µJ",
+        f"a marker a time step: inference stops after t = 1 to {steps}",
         BARS if spread else "one seed",
     )
     legend(figure, axes)
@@ -97,7 +98,7 @@ def accuracy_by_energy(accuracy: pd.DataFrame, operations: pd.DataFrame, width: 
 @drawing
 def training_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
     """Validation accuracy and cross-entropy over the epochs, from the runs' `metrics`."""
-    figure, axes = panels(3, width, height=2.2)
+    figure, axes = panels(3, width, height=2.2, margin=0.5)
     shown = {
         "validation_accuracy": ("answer of all time steps", "validation accuracy (%)"),
         "validation_accuracy_t1": ("answer of the first time step", "validation accuracy (%)"),
@@ -157,7 +158,7 @@ def sensitivity(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
         axis.xaxis.set_major_locator(FixedLocator(ticks))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xticklabels([f"{tick:g}" for tick in ticks])
-    title(figure, one_setting(runs), BARS + f", {_seeds(runs)}")
+    title(figure, one_setting(runs), f"{_seeds(runs)} a point", BARS)
     legend(figure, axes[0])
     return figure
 
@@ -170,7 +171,7 @@ def positives(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
     """
     order = sorted(set(runs["positives"]), key=lambda words: (words.count("+"), words))
     losses = [loss for loss in LOSS_NAMES if loss in set(runs["loss"])]
-    figure, axes = panels(2, width, height=2.3, sharey=True)
+    figure, axes = panels(2, width, height=2.3, margin=0.4, sharey=True)
     shown = {"test_accuracy_t1": "1", "test_accuracy": f"T = {runs['time_steps'].iloc[0]}"}
     for axis, (column, step) in zip(axes, shown.items(), strict=True):
         for index, loss in enumerate(losses):
@@ -192,7 +193,7 @@ def positives(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
         axis.set_xticks(range(len(order)), [words.replace("+", "\n+ ") for words in order])
         axis.set_xlim(-0.6, len(order) - 0.4)
         axis.grid(False, axis="x")
-    title(figure, one_setting(runs), f"dots: a run each; {BARS}, {_seeds(runs)}")
+    title(figure, one_setting(runs), f"dots: a run each ({_seeds(runs)})", BARS)
     legend(figure, axes[0])
     return figure
 

@@ -75,12 +75,13 @@ def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments,
     folder.mkdir(parents=True, exist_ok=True)
     for column, width in WIDTHS.items():
         figure = draw(*arguments, width=width, **options)
-        for suffix, metadata in UNDATED.items():
-            with (
-                plt.rc_context(STYLE),
-                replacing(folder / f"{name}-{column}.{suffix}", "wb") as file,
-            ):
-                figure.savefig(file, format=suffix, metadata=metadata)
+        with plt.rc_context(STYLE):
+            for _ in range(2):  # what the first pass moves can change the ticks
+                figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out now, and not for every file again
+            for suffix, metadata in UNDATED.items():
+                with replacing(folder / f"{name}-{column}.{suffix}", "wb") as file:
+                    figure.savefig(file, format=suffix, metadata=metadata)
     return figure
 
 

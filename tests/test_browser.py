@@ -1,0 +1,149 @@
+"""Every notebook, top to bottom, in JupyterLab in a headless Chromium: `make browser-test`.
+
+The screenshots are left in runs/browser/, to be looked at.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from papermill.parameterize import parameterize_notebook
+
+from tcl_lib.config import REPOSITORY
+
+pytestmark = pytest.mark.browser
+
+SCREENSHOTS = REPOSITORY / "runs" / "browser"
+TOKEN = "tests"
+QUIET = [  # what headless Chromium would otherwise ask of the network
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Each a run of seconds, long enough to see it move.
+PARAMETERS = {
+    "train": {"epochs": 4},
+    "ablation": {"epochs": 2, "seeds": [0, 1], "positives": [["class"], ["class", "time"]]},
+    "similarity": {"runs_dir": "runs/reference"},
+    "figures": {"runs_dir": "runs/reference"},
+}
+NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The notebooks with these parameters, their runs and figures beside them."""
+    root = tmp_path_factory.mktemp("lab")
+    for name, parameters in PARAMETERS.items():
+        notebook = nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", as_version=4)
+        places = {"runs_dir": str(root / "runs")} | ({} if name == "train" else {"figures_dir": str(root)})
+        changed = parameterize_notebook(notebook, places | parameters)
+        nbformat.write(changed, root / f"{name}.ipynb")
+    return root
+
+
+@pytest.fixture(scope="module")
+def lab(folder, tmp_path_factory):
+    """The address of a JupyterLab that serves the folder."""
+    own = tmp_path_factory.mktemp("jupyter")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
+    command += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    places = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    log = open(own / "log", "w")  # noqa: SIM115
+    server = subprocess.Popen(
+        command, env=os.environ | dict.fromkeys(places, str(own)), stdout=log, stderr=subprocess.STDOUT
+    )
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        time.sleep(0.5)
+        try:
+            ask(address, "api")
+            break
+        except OSError:
+            assert server.poll() is None, (own / "log").read_text()
+    yield address
+    server.terminate()
+    server.wait(30)
+    log.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as start:
+        browser = start.chromium.launch(executable_path=found, args=QUIET)
+        yield browser
+        browser.close()
+
+
+def ask(address: str, what: str):
+    request = urllib.request.Request(f"{address}/{what}", headers={"Authorization": f"token {TOKEN}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def busy(address: str, name: str) -> bool:
+    sessions = [s for s in ask(address, "api/sessions") if s["path"] == f"{name}.ipynb"]
+    return not sessions or sessions[0]["kernel"]["execution_state"] != "idle"
+
+
+def test_every_notebook_is_here():
+    assert sorted(PARAMETERS) == NOTEBOOKS
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_runs_in_jupyterlab(folder, lab, chromium, name):
+    page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    page.goto(f"{lab}/lab/tree/{name}.ipynb?token={TOKEN}")
+    page.get_by_text("Python 3 (ipykernel)").first.wait_for(timeout=60_000)
+    page.locator(".jp-Notebook").wait_for()
+    while busy(lab, name):
+        page.wait_for_timeout(200)
+    # tall enough that no cell is off the screen: JupyterLab draws only what can be seen
+    page.set_viewport_size({"width": 1400, "height": 16_000})
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+    quiet, moving = 0, set()
+    while quiet < 5:  # idle for as long as no cell can start in between
+        page.wait_for_timeout(400)
+        quiet = 0 if busy(lab, name) else quiet + 1
+        for line in page.locator(".jp-OutputArea-output pre").all_inner_texts():
+            if "step/s" in line and not moving:
+                page.screenshot(path=SCREENSHOTS / f"{name}-running.png")
+            moving |= {line} if "step/s" in line else set()
+    if name in ("train", "ablation"):
+        assert len(moving) > 2, "no progress was seen while training"
+
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(2000)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    pictures = page.locator(".jp-RenderedImage img")
+    sharp = pictures.evaluate_all("found => found.map(img => img.naturalWidth >= 0.99 * img.clientWidth)")
+    page.close()
+
+    saved = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    cells = [cell for cell in saved.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells)
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    shown = sum("image/png" in output.get("data", {}) for output in outputs)
+    assert shown >= 3
+    assert sharp == [True] * shown
