@@ -35,6 +35,7 @@ CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.csv", "checkpoint.pt"
 ACCURACY, FIRING_RATES = "accuracy_by_step.csv", "firing_rates.csv"
 OPERATIONS, SIMILARITY, FEATURES = "operations.csv", "similarity.csv", "features.npz"
 RESULT = "result.json"
+# What result.json holds at the least.
 RESULTS = (
     "test_accuracy",
     "test_accuracy_t1",
@@ -42,8 +43,6 @@ RESULTS = (
     "validation_accuracy_t1",
     "best_epoch",
     "best_validation_accuracy",
-    "energy_uj",
-    "ann_energy_uj",
     "seconds",
 )
 EVALUATION = (ACCURACY, FIRING_RATES, OPERATIONS, SIMILARITY, FEATURES)

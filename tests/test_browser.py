@@ -14,6 +14,7 @@ import urllib.request
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from tcl_lib.config import REPOSITORY
@@ -46,7 +47,7 @@ def folder(tmp_path_factory):
     """The notebooks with these parameters, their runs and figures beside them."""
     root = tmp_path_factory.mktemp("lab")
     for name, parameters in PARAMETERS.items():
-        notebook = nbformat.read(REPOSITORY / "notebooks" / f"{name}.ipynb", as_version=4)
+        notebook = load_notebook_node(str(REPOSITORY / "notebooks" / f"{name}.ipynb"))
         places = {"runs_dir": str(root / "runs")} | ({} if name == "train" else {"figures_dir": str(root)})
         changed = parameterize_notebook(notebook, places | parameters)
         nbformat.write(changed, root / f"{name}.ipynb")
@@ -62,7 +63,10 @@ def lab(folder, tmp_path_factory):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     command += [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}"]
-    command += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    settings = own / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"fetchNews": "false"}')
     places = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     log = open(own / "log", "w")  # noqa: SIM115
     server = subprocess.Popen(
@@ -109,14 +113,13 @@ def test_every_notebook_is_here():
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_runs_in_jupyterlab(folder, lab, chromium, name):
-    page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    # tall enough to see the training cell move
+    page = chromium.new_page(viewport={"width": 1400, "height": 3400})
     page.goto(f"{lab}/lab/tree/{name}.ipynb?token={TOKEN}")
     page.get_by_text("Python 3 (ipykernel)").first.wait_for(timeout=60_000)
     page.locator(".jp-Notebook").wait_for()
     while busy(lab, name):
         page.wait_for_timeout(200)
-    # tall enough that no cell is off the screen: JupyterLab draws only what can be seen
-    page.set_viewport_size({"width": 1400, "height": 16_000})
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
@@ -133,8 +136,13 @@ def test_runs_in_jupyterlab(folder, lab, chromium, name):
 
     page.keyboard.press("Control+s")
     page.wait_for_timeout(2000)
+    page.set_viewport_size({"width": 1400, "height": 12_000})
+    page.locator(".jp-WindowedPanel-outer").first.evaluate("panel => panel.scrollTo(0, 0)")
+    page.wait_for_timeout(2000)
+    last = page.locator(".jp-Notebook .jp-Cell").last.bounding_box()
+    whole = {"x": 0, "y": 0, "width": 1400, "height": last["y"] + last["height"] + 20}
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", clip=whole)
     pictures = page.locator(".jp-RenderedImage img")
     sharp = pictures.evaluate_all("found => found.map(img => img.naturalWidth >= 0.99 * img.clientWidth)")
     page.close()

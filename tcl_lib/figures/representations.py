@@ -26,6 +26,7 @@ RELATIONS = {
 MEASURES = {"cosine": "cosine similarity", "cka": "linear CKA"}
 # Told apart when they are small, and with ten frames still.
 STEP_MARKERS = "osD^v<>pP*"
+LARGEST = 2.4  # inches, of a square panel: one alone need not fill a page
 
 
 @drawing
@@ -38,7 +39,8 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
     found = variants(rows)
     columns = min(len(found), 4 if width > SINGLE else 2)
-    figure, axes = panels(len(found), width, height=width / columns, columns=columns, margin=1.1, sharey=True)
+    height = min(width / columns, LARGEST)
+    figure, axes = panels(len(found), width, height, columns=columns, margin=1.1, sharey=True)
     means = [part.groupby(["time_step", "other_step"])["value"].mean().unstack() for _, part, _ in found]
     known = np.array(means)[~np.isnan(means)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
@@ -109,7 +111,8 @@ def projection(points: pd.DataFrame, classes: list[str], width: float = DOUBLE) 
     """
     runs = points["variant"].unique()
     columns = min(len(runs), 4 if width > SINGLE else 2)
-    figure, axes = panels(len(runs), width, height=width / columns, columns=columns, margin=0.7)
+    height = min(width / columns, LARGEST)
+    figure, axes = panels(len(runs), width, height, columns=columns, margin=0.7)
     labels, steps = np.unique(points["label"]), np.unique(points["time_step"])
     colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
     markers = dict(zip(steps, STEP_MARKERS, strict=False))

@@ -57,10 +57,13 @@ def drawing(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @wraps(draw)
     def styled(*arguments, **options) -> Figure:
-        with plt.rc_context(STYLE):
-            figure = draw(*arguments, **options)
-        plt.close(figure)
-        return figure
+        before = set(plt.get_fignums())
+        try:
+            with plt.rc_context(STYLE):
+                return draw(*arguments, **options)
+        finally:
+            for number in set(plt.get_fignums()) - before:
+                plt.close(number)
 
     return styled
 
