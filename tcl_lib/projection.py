@@ -14,8 +14,11 @@ MOST_STEPS, MOST_CLASSES = 10, 10
 
 
 def of_run(run: Run) -> pd.DataFrame:
-    """`tsne` of the features that a run kept."""
-    return tsne(**run.features)
+    """`tsne` of the features that a run kept. Raises ValueError, naming the run, for what cannot be shown."""
+    try:
+        return tsne(**run.features)
+    except ValueError as error:
+        raise ValueError(f"{run.path}: {error}") from error
 
 
 def tsne(features: np.ndarray, labels: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
@@ -23,12 +26,14 @@ def tsne(features: np.ndarray, labels: np.ndarray, samples: np.ndarray) -> pd.Da
 
     Columns: sample, label, time_step (from 1), x, y. Of more than ten classes the first ten are shown, of
     more than ten steps ten from the first to the last. The same input gives the same points: the start is
-    the principal components, the seed 0.
+    the principal components, the seed 0. Raises ValueError for features that are all equal.
     """
     shown = np.isin(labels, np.unique(labels)[:MOST_CLASSES])
     steps = np.unique(np.linspace(0, len(features) - 1, MOST_STEPS).round().astype(int))
     chosen = features[steps][:, shown].astype(np.float32)  # [steps, N', D]
     flat = chosen.reshape(-1, chosen.shape[-1])
+    if (flat == flat[0]).all():  # scikit-learn would divide by their deviation, and crash
+        raise ValueError("all features are equal (of a silent network, say): nothing to project")
     perplexity = min(30.0, (len(flat) - 1) / 3)
     places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(flat)
     return pd.DataFrame(

@@ -302,6 +302,11 @@ def test_t_sne_repeats_itself_and_keeps_neighbours():
     assert (points["label"].to_numpy()[nearest.argmin(1)] == points["label"]).all()
 
 
+def test_features_of_a_silent_network_are_named():
+    with pytest.raises(ValueError, match="all features are equal"):
+        tsne(np.zeros((2, 30, 8)), np.arange(30) % 3, np.arange(30))
+
+
 def test_of_many_classes_and_steps_ten_are_shown():
     features = np.random.default_rng(0).normal(size=(32, 40, 3))
     points = tsne(features, np.arange(40) % 20, np.arange(40))
