@@ -179,7 +179,7 @@ def _spread(mean: float, sd: float) -> str:
 def _difference(row) -> str:
     if np.isnan(row.difference):
         return "–"
-    text = f"{row.difference:+.2f}"
+    text = f"{row.difference:+z.2f}"  # z: no -0.00
     if not np.isnan(row.low):
-        text += f" [{row.low:+.2f}, {row.high:+.2f}]"
+        text += f" [{row.low:+z.2f}, {row.high:+z.2f}]"
     return text.replace("-", "−")

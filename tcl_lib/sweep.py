@@ -44,9 +44,7 @@ def grid(**parameters: Any) -> list[RunConfig]:
             raise ValueError(notebooks.unknown(name, PARAMETERS))
     lists = {}
     for name, parameter in LISTS.items():
-        values = parameters.pop(name, None)
-        if values is None:
-            values = [getattr(RunConfig(), parameter)]
+        values = parameters.pop(name, [getattr(RunConfig(), parameter)])
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ValueError(
                 f"{name}={values!r}: must be a list of values, each a {parameter}"

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tcl_lib import load_run, load_runs
+from tcl_lib import load_run, load_runs, runs, summary
 from tcl_lib.config import REPOSITORY, RunConfig
 
 README = (REPOSITORY / "README.md").read_text()
@@ -20,22 +20,31 @@ def test_the_table_is_that_of_the_reference_runs(loss):
     assert stated == pytest.approx(run.accuracy_by_step["cumulative"].tolist(), abs=0.0051)
 
 
+def test_the_digits_table_is_that_of_the_reference_runs():
+    rows = summary.main_variants(summary.settings(load_runs(REFERENCE))["digits-convnet-T4"])
+    assert rows["seed"].value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
+    table = summary.results_table(summary.compare(runs.gather(rows, "accuracy_by_step")))
+    for line in summary.markdown(table, "").strip().splitlines():
+        assert " ".join(line.split()) in " ".join(README.split()), line
+
+
 @pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
 def test_the_event_table_is_that_of_the_reference_runs(loss):
-    table = load_run(REFERENCE / f"nmnist-small-{loss}").accuracy_by_step.set_index("time_step")
-    (row,) = re.findall(rf"^\| `{loss}` \|((?: \d+ \(\d+ to \d+\) \|){{5}})$", README, re.M)
+    (row,) = re.findall(rf"^\| `{loss}` \|((?: \d+, \d+ \|){{5}})$", README, re.M)
     stated = [int(number) for number in re.findall(r"\d+", row)]
-    steps = table.loc[[1, 2, 3, 5, 10], ["cumulative", "low", "high"]]
-    assert stated == pytest.approx(steps.to_numpy().flatten().tolist(), abs=0.51)
+    seeds = [load_run(REFERENCE / f"nmnist-small-{loss}{seed}").accuracy_by_step for seed in ("", "-s1")]
+    steps = [table.set_index("time_step").loc[[1, 2, 3, 5, 10], "cumulative"] for table in seeds]
+    assert stated == pytest.approx([value for pair in zip(*steps, strict=True) for value in pair], abs=0.51)
 
 
-@pytest.mark.parametrize("data", ["cifar10-jpeg", "nmnist-small"])
-def test_the_reference_runs_differ_in_the_loss_alone(data):
+@pytest.mark.parametrize(("data", "runs_of_each"), [("cifar10-jpeg", 1), ("nmnist-small", 2)])
+def test_the_reference_runs_differ_in_the_loss_and_seed_alone(data, runs_of_each):
     table = load_runs(REFERENCE)
     table = table[table["name"].str.startswith(data)]
-    names = set(RunConfig().to_dict()) - {"loss", "run_name", "positives"}
+    names = set(RunConfig().to_dict()) - {"loss", "seed", "run_name", "positives"}
     assert table[sorted(names)].astype(str).nunique().max() == 1
-    assert sorted(table["loss"]) == ["ce", "per_step_ce", "stcl", "tcl"]
+    losses = ("ce", "per_step_ce", "stcl", "tcl")
+    assert table["loss"].value_counts().to_dict() == dict.fromkeys(losses, runs_of_each)
     assert table["data"].str.contains(data).all()
 
 

@@ -49,6 +49,7 @@ def test_what_has_no_effect_makes_no_further_run():
     [
         ({"temperature": 0.2}, "temperature=0.2: must be a list of values"),
         ({"losses": "ce"}, "losses='ce': must be a list of values, each a loss"),
+        ({"losses": None}, "losses=None: must be a list of values"),
         ({"seeds": []}, r"seeds=\[\]: must be a list of values"),
         ({"losses": ["ce", "supcon"]}, "loss='supcon': must be one of 'ce'"),
         ({"temperature": [0.1, "0.2"]}, "temperature='0.2': must be a number > 0"),
