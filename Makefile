@@ -9,6 +9,7 @@ READY := .venv/ready
 PAPERMILL := $(BIN)/papermill --kernel python3
 # The runs that `make figures` draws: those that came with the project, or RUNS=runs for your own.
 RUNS ?= runs/reference
+FIGURES := $(RUNS:runs%=runs/figures%)
 
 .PHONY: setup train ablation figures test browser browser-test lint format lab
 
@@ -31,11 +32,11 @@ ablation: setup
 
 # The two notebooks beside each other: neither trains anything.
 figures: setup
-	@mkdir -p runs/figures
-	@$(PAPERMILL) --no-progress-bar notebooks/similarity.ipynb runs/figures/similarity.ipynb -p runs_dir $(RUNS) $(ARGS) & \
-	$(PAPERMILL) --no-progress-bar notebooks/figures.ipynb runs/figures/figures.ipynb -p runs_dir $(RUNS) $(ARGS); \
-	figures=$$?; wait $$! && exit $$figures
-	@echo "runs/figures: $$(ls runs/figures | wc -l) files"
+	@mkdir -p $(FIGURES)
+	@draw() { $(PAPERMILL) --no-progress-bar notebooks/$$1.ipynb $(FIGURES)/$$1.ipynb \
+		-p runs_dir $(RUNS) -p figures_dir $(FIGURES); }; \
+	draw similarity & draw figures; figures=$$?; wait $$! && exit $$figures
+	@echo "$(FIGURES): $$(ls $(FIGURES) | wc -l) files"
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

@@ -128,7 +128,7 @@ class RunConfig:
             raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
         if len(set(self.positives)) < len(self.positives):
             raise ValueError(f"positives={self.positives}: names a relation twice")
-        if self.contrastive and not self._has_positives():
+        if self.contrastive and not self._relations():
             raise ValueError(
                 f"positives={self.positives}: with loss={self.loss!r} and time_steps={self.time_steps}"
                 " no anchor would have a positive; add 'class'"
@@ -147,9 +147,6 @@ class RunConfig:
         for name, reason in idle.items():
             if getattr(self, name) != getattr(RunConfig, name):
                 raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with {reason}")
-
-    def _has_positives(self) -> bool:
-        return bool(self._relations())
 
     def _relations(self) -> list[str]:
         """The relations of `positives` that two anchors of this run can be in, in one order."""
@@ -197,7 +194,7 @@ class RunConfig:
         if self.run_name is not None:
             return self.run_name
         name = f"{self.dataset}-{self.backbone}-{self.loss}-T{self.time_steps}-s{self.seed}"
-        return name + _digest(self.changes())
+        return name + digest(self.changes())
 
     @property
     def setting(self) -> str:
@@ -205,7 +202,7 @@ class RunConfig:
         changes = {k: v for k, v in self.changes().items() if k not in LOSS_PARAMETERS}
         if changes.get("data_root") == f"data/{self.data_path.name}":
             del changes["data_root"]  # the label of the data says as much
-        return ", ".join([self.data_label, self.backbone, f"T = {self.time_steps}", *_listed(changes)])
+        return ", ".join([self.data_label, self.backbone, f"T = {self.time_steps}", *listed(changes)])
 
     @property
     def variant(self) -> str:
@@ -214,7 +211,7 @@ class RunConfig:
         Runs of one setting and one variant differ in the seed alone, and may be averaged.
         """
         changes = {k: v for k, v in self.changes().items() if k in LOSS_PARAMETERS}
-        return ", ".join([LOSS_NAMES[self.loss], *_listed(changes)])
+        return ", ".join([LOSS_NAMES[self.loss], *listed(changes)])
 
     def changes(self) -> dict:
         """Parameters of the identity that `name` does not spell out and that differ from the defaults."""
@@ -287,14 +284,14 @@ def _absolute(folder: str) -> Path:
     return Path(os.path.normpath(REPOSITORY / Path(folder).expanduser()))
 
 
-def _digest(changes: dict) -> str:
-    """Six hexadecimal digits with a hyphen in front, or nothing where nothing is changed."""
-    if not changes:
+def digest(content: dict | str) -> str:
+    """A hyphen and six hexadecimal digits that stand for the content; nothing for nothing."""
+    if not content:
         return ""
-    return "-" + hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:6]
+    return "-" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
 
 
-def _listed(changes: dict) -> list[str]:
+def listed(changes: dict) -> list[str]:
     """Parameters as people read them: "temperature 0.2", "positives class+time"."""
 
     def words(value: Any) -> str:

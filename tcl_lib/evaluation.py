@@ -36,7 +36,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(network: nn.Module, data: Data, batch_size: int, device: torch.device | str) -> Evaluation:
-    """Everything that is measured on the test set, in one pass over it.
+    """Everything that is measured on the test set.
 
     Similarity is that of the features that are kept, those of a fixed stratified sample of at most
     `KEPT_FEATURES` / T test samples: the same samples whatever the network.

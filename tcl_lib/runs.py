@@ -112,26 +112,33 @@ class Run:
         path = self.path / FEATURES
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in ("features", "labels", "samples")}
+                found = {name: arrays[name] for name in ("features", "labels", "samples")}
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: the run's features were not kept") from None
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path}: is damaged ({error})") from error
+        shapes = [array.shape for array in found.values()]
+        if len(shapes[0]) != 3 or shapes[1:] != 2 * [shapes[0][1:2]]:
+            raise ValueError(f"{path}: is damaged (arrays of shapes {shapes})")
+        return found
 
     @cached_property
     def setting(self) -> str:
         """What runs must have in common to be compared: the config's setting, and how many samples."""
+        images = self._data("images")
+        return f"{self.config.setting}, {images['train']} training and {images['test']} test samples"
+
+    def _data(self, what: str) -> Any:
+        """What config.json says of the data."""
         try:
-            images = read_json(self.path / CONFIG)["data"]["images"]
-            counts = f"{images['train']} training and {images['test']} test samples"
+            return read_json(self.path / CONFIG)["data"][what]
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{self.path / CONFIG}: is damaged (does not say how many samples)") from error
-        return f"{self.config.setting}, {counts}"
+            raise ValueError(f"{self.path / CONFIG}: is damaged (no {what} of the data)") from error
 
     @property
     def classes(self) -> list[str]:
         """The classes' names."""
-        return read_json(self.path / CONFIG)["data"]["classes"]
+        return self._data("classes")
 
     def model(self) -> "SpikingNetwork":
         """The trained network of the last epoch, on the CPU, in evaluation mode.
@@ -141,8 +148,7 @@ class Run:
         """
         from tcl_lib.backbones import build_network
 
-        data = read_json(self.path / CONFIG)["data"]
-        network = build_network(self.config, data["image_shape"], len(data["classes"]))
+        network = build_network(self.config, self._data("image_shape"), len(self.classes))
         network.load_state_dict(load_checkpoint(self.path)["network"])
         return network.eval()
 
@@ -184,10 +190,10 @@ def load_runs(root: str | Path = "runs") -> pd.DataFrame:
         raise FileNotFoundError(f"{root}: is not a folder of runs")
     rows = []
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
-        files = {file.name for file in path.iterdir()}
-        if files and not files & set(FILES):
-            continue  # somebody's figures, or a folder of runs
         try:
+            files = [file.name for file in path.iterdir()]
+            if files and not any(name.startswith(FILES) for name in files):
+                continue  # somebody's figures, or a folder of runs
             rows.append(_row(load_run(path)))
         except (OSError, ValueError) as error:
             print(f"skipped {error}")

@@ -66,25 +66,27 @@ def cka(features: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     _, member = np.unique(labels, return_inverse=True)
     member = np.eye(member.max() + 1)[member]  # [N, K]
     means = member @ np.einsum("nk,tnd->tkd", member / member.sum(0), x)  # [T, N, D]
+    largest = np.abs(x).max(initial=0)
     return {
         "within_sample": linear_cka(x),
-        "within_class": linear_cka(x - means),
-        "between_classes": linear_cka(means),
+        "within_class": linear_cka(x - means, largest),
+        "between_classes": linear_cka(means, largest),
     }
 
 
-def linear_cka(features: np.ndarray) -> np.ndarray:
+def linear_cka(features: np.ndarray, largest: float | None = None) -> np.ndarray:
     """Linear CKA of every two of T representations of the same N samples: [T, N, D] -> [T, T], 0 to 1.
 
         |Y'X|^2 / (|X'X| |Y'Y|)   of centred X and Y, Frobenius norms
 
     Kornblith et al. 2019, arXiv 1905.00414, eq. 3; not corrected for its bias, which lifts the values of few
-    samples with many features. NaN for a representation in which all samples are equal.
+    samples with many features. NaN for a representation in which all samples are equal, but for what rounding
+    leaves of the `largest` value that it was computed from (by default, its own).
     """
     x = features.astype(np.float64)
+    noise = 1e-14 * (np.abs(x).max(initial=0) if largest is None else largest) * x[0].size
     x = x - x.mean(1, keepdims=True)
     scale = np.sqrt(np.square(x).sum((1, 2), keepdims=True))
-    noise = 1e-12 * np.abs(features).max(initial=0) * x[0].size  # what rounding leaves of equal samples
     x = np.divide(x, scale, out=np.full_like(x, np.nan), where=scale > noise)
     gram = (x @ x.transpose(0, 2, 1)).reshape(len(x), -1)  # [T, N*N]; |Y'X|^2 is the grams' product
     products = gram @ gram.T

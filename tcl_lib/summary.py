@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from tcl_lib import runs
-from tcl_lib.config import LOSS_NAMES, LOSS_PARAMETERS
+from tcl_lib.config import LOSS_NAMES, LOSS_PARAMETERS, digest, listed
 from tcl_lib.environment import replacing
 
 
@@ -28,45 +28,52 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for row in table[again].itertuples():
         print(f"skipped {row.path}: the same run lies there under another name")
     found: dict[str, pd.DataFrame] = {}
-    for _, rows in table[~again].groupby("setting", sort=False):
+    for setting, rows in table[~again].groupby("setting", sort=False):
         name = _short(rows.iloc[0])
-        others = sum(other == name or other.startswith(f"{name}-v") for other in found)
-        found[f"{name}-v{others + 1}" if others else name] = rows
+        found[name if name not in found else name + digest(setting)] = rows
     return found
 
 
 def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the runs of a setting, one variant of every loss: its defaults, or else the one with most runs."""
+    """Of the runs of a setting, one variant of every loss: the one with its defaults.
+
+    Where there is none, the one with most runs (of several, the first by name), with a line that says so.
+    """
     kept = []
     for loss, name in LOSS_NAMES.items():
-        of_loss = rows[rows["loss"] == loss]
-        counts = of_loss["variant"].value_counts()
-        variant = name if name in counts else counts.index[0] if len(counts) else None
-        kept.append(of_loss[of_loss["variant"] == variant])
+        counts = rows[rows["loss"] == loss]["variant"].value_counts()
+        if len(counts):
+            variant = name if name in counts else min(counts.index, key=lambda words: (-counts[words], words))
+            kept.append(rows[rows["variant"] == variant])
+            if variant != name:
+                print(f"shown for {name}, of which no run has the default parameters: {variant}")
     return pd.concat(kept)
 
 
 def varied(rows: pd.DataFrame, *parameters: str) -> pd.DataFrame:
     """The runs of a setting with a contrastive loss that differ in these parameters alone, if they do.
 
-    Else an empty table. `positives` becomes a text of those that are in effect, "class+time".
+    Else an empty table. All else of the loss may be the defaults or not, and stands in the column `fixed`; of
+    several such groups of a loss, the largest is taken. `positives` becomes a text of those that are in
+    effect, "class+time".
     """
-    kept = []
+    groups: dict[tuple, dict[int, dict]] = {}
     for row in rows[rows["loss"].isin(["tcl", "stcl"])].itertuples():
         config = runs.load_run(row.path).config
-        changed = {name for name in config.changes() if name in LOSS_PARAMETERS}
-        if changed <= set(parameters):
-            identity = config.identity()
-            values = {name: identity[name] for name in parameters}
-            if "positives" in values:
-                values["positives"] = "+".join(values["positives"])
-            kept.append({"Index": row.Index} | values)
-    if not kept:
+        changes = {k: v for k, v in config.changes().items() if k in LOSS_PARAMETERS and k not in parameters}
+        values = {name: config.identity()[name] for name in parameters}
+        if "positives" in values:
+            values["positives"] = "+".join(values["positives"])
+        fixed = ", ".join(listed(changes))
+        groups.setdefault((row.loss, fixed), {})[row.Index] = values | {"fixed": fixed}
+    largest: dict[str, dict[int, dict]] = {}
+    for (loss, _), group in sorted(groups.items()):
+        if len({tuple(values.values()) for values in group.values()}) > 1:
+            largest[loss] = max(largest.get(loss, {}), group, key=len)
+    found = {index: values for group in largest.values() for index, values in group.items()}
+    if not found:
         return rows[:0]
-    values = pd.DataFrame(kept).set_index("Index")
-    found = rows.loc[values.index].assign(**{name: values[name] for name in parameters})
-    of_losses = [part for _, part in found.groupby("loss") if part["variant"].nunique() > 1]
-    return pd.concat(of_losses) if of_losses else rows[:0]
+    return rows.loc[sorted(found)].assign(**pd.DataFrame.from_dict(found, orient="index"))
 
 
 class Interval(NamedTuple):
@@ -77,7 +84,8 @@ class Interval(NamedTuple):
 def bootstrap_interval(values: np.ndarray) -> Interval:
     """The 95 % interval of a mean, by the percentile bootstrap (Efron 1979): [n] -> low, high.
 
-    NaN for fewer than two values; for a handful it is too narrow. The same values give the same interval.
+    NaN for fewer than two values. For a handful it is much too narrow: of three it is their range, which
+    holds the true mean three times out of four. The same values give the same interval.
     """
     if len(values) < 2:
         return Interval(np.nan, np.nan)
@@ -141,8 +149,14 @@ def energy_by_layer(operations: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def write_table(table: pd.DataFrame, path: Path, caption: str) -> None:
-    """Write a table of results as Markdown and LaTeX, `path`.md and .tex."""
+def write_table(table: pd.DataFrame, path: Path, setting: str) -> None:
+    """Write a `results_table` as Markdown and LaTeX, `path`.md and .tex, with what it says as caption."""
+    caption = (
+        f"{setting}. Test accuracy in percent when inference stops after t time steps, with the weights of"
+        " the last epoch: mean ± standard deviation over the seeds; beside it the mean difference to CE in"
+        " percentage points, seed by seed, and its 95 % interval (percentile bootstrap over the seeds; of"
+        " three seeds, their range)."
+    )
     for suffix, text in (("md", markdown(table, caption)), ("tex", latex(table, caption))):
         with replacing(path.with_name(f"{path.name}.{suffix}")) as file:
             file.write(text)
@@ -163,9 +177,13 @@ def latex(table: pd.DataFrame, caption: str) -> str:
 
 
 def _short(row: pd.Series) -> str:
+    """A setting's name for files: what a run's name spells out of it, and a hash where it is not all."""
     data = row["data"].replace("folder (", "").replace("events_", "")
     words = "".join(character if character.isalnum() or character in "-_" else " " for character in data)
-    return f"{'-'.join(words.split())}-{row['backbone']}-T{row['time_steps']}"
+    config = runs.load_run(row["path"]).config
+    further = config.setting != f"{config.data_label}, {config.backbone}, T = {config.time_steps}"
+    name = f"{'-'.join(words.split())}-{config.backbone}-T{config.time_steps}"
+    return name + (digest(row["setting"]) if further else "")
 
 
 def _order(variant: str) -> tuple:
@@ -182,4 +200,6 @@ def _difference(row) -> str:
     text = f"{row.difference:+z.2f}"  # z: no -0.00
     if not np.isnan(row.low):
         text += f" [{row.low:+z.2f}, {row.high:+z.2f}]"
+    if row.pairs != row.n:
+        text += f" ({row.pairs} pair{'s' if row.pairs > 1 else ''})"
     return text.replace("-", "−")

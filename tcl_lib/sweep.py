@@ -65,7 +65,7 @@ def train_grid(configs: Sequence[RunConfig]) -> pd.DataFrame:
     Says a line a run. One that fails is named with its error and does not stop the others. Raises
     RuntimeError where none is finished.
     """
-    finished = []
+    rows: list[pd.DataFrame] = []
     for number, config in enumerate(configs, start=1):
         place = f"{number:{len(str(len(configs)))}}/{len(configs)}  {config.name} ({config.variant})"
         try:
@@ -75,14 +75,14 @@ def train_grid(configs: Sequence[RunConfig]) -> pd.DataFrame:
 
                 run = train(config, verbose=False)
                 how = f"trained in {run.result['seconds']:.0f} s"
+            rows.append(runs.table([run]))
             first, last = run.result["test_accuracy_t1"], run.result["test_accuracy"]
         except Exception as error:  # whatever goes wrong in one run, the others are wanted
             print(f"{place}: failed, {type(error).__name__}: {error}", flush=True)
             continue
-        finished.append(run)
         print(f"{place}: {first:5.1f} % at t = 1, {last:5.1f} % at T, {how}", flush=True)
-    if not finished:
+    if not rows:
         raise RuntimeError(f"none of the {len(configs)} runs is finished; the lines above say why")
-    if len(finished) < len(configs):
-        print(f"{len(configs) - len(finished)} of {len(configs)} runs failed and are not in what follows")
-    return runs.table(finished)
+    if len(rows) < len(configs):
+        print(f"{len(configs) - len(rows)} of {len(configs)} runs failed and are not in what follows")
+    return pd.concat(rows, ignore_index=True)

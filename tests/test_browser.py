@@ -118,13 +118,16 @@ def test_runs_in_jupyterlab(folder, lab, chromium, name):
     page.goto(f"{lab}/lab/tree/{name}.ipynb?token={TOKEN}")
     page.get_by_text("Python 3 (ipykernel)").first.wait_for(timeout=60_000)
     page.locator(".jp-Notebook").wait_for()
+    patience = time.monotonic() + 600
     while busy(lab, name):
+        assert time.monotonic() < patience, "the kernel did not start"
         page.wait_for_timeout(200)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
     quiet, moving = 0, set()
     while quiet < 5:  # idle for as long as no cell can start in between
+        assert time.monotonic() < patience, "the notebook did not come to its end"
         page.wait_for_timeout(400)
         quiet = 0 if busy(lab, name) else quiet + 1
         for line in page.locator(".jp-OutputArea-output pre").all_inner_texts():

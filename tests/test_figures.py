@@ -31,6 +31,14 @@ METRICS = pd.DataFrame(
     }
 )
 LOSSES = {"CE": 0.0, "TCL": 4.0, "STCL": 5.0}
+RATES = pd.DataFrame(
+    {
+        "data": "digits",
+        "layer": [1, 1, 2, 2],
+        "time_step": [1, 2, 1, 2],
+        "firing_rate": [0.1, 0.2, 0.3, 0.4],
+    }
+)
 SETTING = "digits, convnet, T = 3, 96 training and 360 test samples"
 
 
@@ -81,7 +89,7 @@ def runs_table(**columns) -> pd.DataFrame:
         )
         numbers = {"validation_accuracy": place, "validation_accuracy_t1": place - 3}
         numbers |= {"test_accuracy": place - 1, "test_accuracy_t1": place - 4}
-        labels = {"setting": SETTING, "variant": f"{loss.upper()} {values}", "time_steps": 3}
+        labels = {"setting": SETTING, "variant": f"{loss.upper()} {values}", "time_steps": 3, "fixed": ""}
         rows.append(labels | {"loss": loss, "seed": seed} | changed | numbers)
     return pd.DataFrame(rows)
 
@@ -342,6 +350,12 @@ def test_nothing_is_cut_and_panels_do_not_overlap(width):
     table = gathered()
     some = runs_table(positives=("class", "class+time", "class+time+view"))
     of_two = runs_table(temperature=(0.1, 0.5), contrastive_weight=(0.5, 2.0))
+    many = runs_table(temperature=tuple(0.01 * 2**n for n in range(8)), contrastive_weight=8 * (0.5,))
+    features = np.random.default_rng(0).normal(size=(10, 20, 6))
+    labels = np.arange(20) % 10
+    points = tsne(features, labels, np.arange(20)).assign(setting=SETTING, seed=0)
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    three = pd.concat([points.assign(variant=variant) for variant in LOSSES])
     metrics = table.drop_duplicates("run")[["setting", "variant", "seed"]].merge(METRICS, how="cross")
     energy = table.assign(energy_uj=0.5, ann_energy_uj=1.0)[
         ["run", "time_step", "energy_uj", "ann_energy_uj"]
@@ -353,9 +367,15 @@ def test_nothing_is_cut_and_panels_do_not_overlap(width):
         figures.similarity(similarities(), "cosine", "between_classes", width=width),
         figures.training_curves(metrics, width=width),
         figures.sensitivity(of_two, width=width),
+        figures.sensitivity(many[many["loss"] == "tcl"], width=width),
+        figures.projection(three, names, width=width),
+        figures.training_curves(metrics[metrics["epoch"] == 1], width=width),
+        figures.learning_curves(METRICS, width=width),
+        figures.firing_rates(RATES, width=width),
         figures.positives(some, width=width),
     ]
     for figure in found:
+        figure.draw_without_rendering()
         drawn(figure)
         renderer = FigureCanvasAgg(figure).get_renderer()
         page = figure.bbox
@@ -376,15 +396,7 @@ def test_nothing_is_cut_and_panels_do_not_overlap(width):
 
 
 def test_firing_rates_a_line_a_layer():
-    rates = pd.DataFrame(
-        {
-            "data": "digits",
-            "layer": [1, 1, 2, 2],
-            "time_step": [1, 2, 1, 2],
-            "firing_rate": [0.1, 0.2, 0.3, 0.4],
-        }
-    )
-    (axes,) = figures.firing_rates(rates).axes
+    (axes,) = figures.firing_rates(RATES).axes
     assert lines(axes) == {"layer 1": [0.1, 0.2], "layer 2": [0.3, 0.4]}
 
 

@@ -80,10 +80,15 @@ def test_fan_out_is_that_of_a_loop_over_inputs(layer):
 def test_accumulates_are_rates_times_dense(backbone):
     """Without padding to disturb it: of linear and 1x1 layers, and of wide images nearly everywhere."""
     config = RunConfig(backbone=backbone, loss="ce", time_steps=3)
-    network = build_network(config, (3, 32, 32), 10).eval()
+    network = build_network(config, (3, 32, 32), 10)
+    with torch.no_grad():
+        for _ in range(30):  # untrained and in evaluation mode it is silent until batch norm knows the data
+            network(torch.randn(2, 3, 32, 32))
+    network.eval()
     with FiringRates(network) as firing, SynapticOperations(network) as operations, torch.no_grad():
         network(torch.randn(4, 3, 32, 32))
     table = operations.table()
+    assert min(firing.mean()) > 0.001
     rates = firing.by_step().set_index(["layer", "time_step"])["firing_rate"]
     layers = table["layer"].max()
     last = table[table["layer"] == layers].set_index("time_step")

@@ -115,6 +115,13 @@ def test_where_all_samples_are_equal_there_is_no_cka(features):
     assert np.isfinite(found[0, 2])
 
 
+def test_of_samples_that_are_their_class_s_mean_nothing_is_left_within(labels):
+    centres = np.random.default_rng(4).normal(size=(T, 6, D))
+    found = cka(centres[:, labels] * 1.7 + 0.1, labels)
+    assert np.isnan(found["within_class"]).all()
+    assert np.isfinite(found["between_classes"]).all()
+
+
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_stored_features_are_computed_in_full_precision(features, labels, kind):
     stored = (100 * features).astype(kind)

@@ -1,6 +1,7 @@
 """Findings: means, paired differences and their intervals, and that nothing is mixed that differs."""
 
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,7 @@ def test_differences_are_of_the_same_seed():
     row = compare(accuracy(numbers)).set_index(["variant", "time_step"]).loc["STCL", 2]
     assert (row["n"], row["pairs"], row["difference"]) == (3, 2, 1)
     assert (row["low"], row["high"]) == (1, 1)
+    assert results_table(compare(accuracy(numbers))).iloc[1, 3] == "+1.00 [+1.00, +1.00] (2 pairs)"
 
 
 def test_one_seed_has_no_spread_and_no_interval():
@@ -122,11 +124,13 @@ def test_settings_stay_apart(made):
     made(loss="ce", backbone="resnet19")
     made(loss="ce", seed=2, test_size=100)  # the same parameters on other data
     found = summary.settings(runs.load_runs(root))
-    assert {name: len(rows) for name, rows in found.items()} == {
-        "digits-convnet-T2": 2,
-        "digits-convnet-T2-v2": 1,
-        "digits-resnet19-T2": 1,
-        "moving_digits-simulated-convnet-T2": 1,
+    names = {re.sub("-[0-9a-f]{6}$", "", name) for name in found}
+    assert names == {"digits-convnet-T2", "digits-resnet19-T2", "moving_digits-simulated-convnet-T2"}
+    assert sorted(len(rows) for rows in found.values()) == [1, 1, 1, 2]
+    # in another order they have the same names
+    again = summary.settings(runs.load_runs(root)[::-1])
+    assert {name: sorted(rows["name"]) for name, rows in again.items()} == {
+        name: sorted(rows["name"]) for name, rows in found.items()
     }
     assert all(rows["setting"].nunique() == 1 for rows in found.values())
 
@@ -146,7 +150,7 @@ def test_without_runs_the_ways_on_are_named():
         summary.settings(pd.DataFrame())
 
 
-def test_main_variants_are_the_defaults_or_else_the_most_run(made):
+def test_main_variants_are_the_defaults_or_else_the_most_run(made, capsys):
     small = {"projection_dim": RunConfig().projection_dim}
     root = made(loss="tcl", **small).run_path.parent
     for seed in (0, 1):
@@ -157,6 +161,28 @@ def test_main_variants_are_the_defaults_or_else_the_most_run(made):
     (rows,) = summary.settings(runs.load_runs(root)).values()
     counts = summary.main_variants(rows)["variant"].value_counts()
     assert counts.to_dict() == {"CE": 1, "TCL": 1, "STCL, temperature 0.2": 2}
+    assert capsys.readouterr().out == (
+        "shown for STCL, of which no run has the default parameters: STCL, temperature 0.2\n"
+    )
+
+
+def test_what_the_varied_runs_share_need_not_be_the_defaults(made):
+    root = made(loss="tcl", ce_term="per_step").run_path.parent
+    for temperature in (0.1, 0.2):
+        for positives in (["class"], ["class", "time"]):
+            for seed in (0, 1):
+                if (temperature, positives, seed) != (0.1, ["class", "time"], 0):
+                    changes = {"temperature": temperature, "positives": positives, "seed": seed}
+                    made(loss="tcl", ce_term="per_step", **changes)
+    (rows,) = summary.settings(runs.load_runs(root)).values()
+    both = summary.varied(rows, "temperature", "contrastive_weight")
+    assert sorted(both["temperature"]) == [0.1, 0.1, 0.2, 0.2]
+    assert both["fixed"].nunique() == 1
+    assert "ce term per_step" in both["fixed"].iloc[0]
+    assert summary.varied(rows, "positives")["positives"].value_counts().to_dict() == {
+        "class": 2,
+        "class+time": 2,
+    }
 
 
 def test_what_varies_alone(made):
@@ -204,12 +230,13 @@ def test_the_printed_table(tmp_path):
     summary.write_table(table, tmp_path / "digits-T2", "digits, 50 % of_them")
     latex = (tmp_path / "digits-T2.tex").read_text()
     assert r"per-step CE & 2 & 62.00 $\pm$ 1.41 & +1.00 [+1.00, +1.00] & 70.00 $\pm$ 1.41" in latex
-    assert r"\caption{digits, 50 \% of\_them}" in latex
+    assert r"\caption{digits, 50 \% of\_them. Test accuracy in percent when" in latex
     assert latex.isascii()
     assert r"t = 1 (\%)" in latex
     markdown = (tmp_path / "digits-T2.md").read_text()
     assert "| per-step CE |       2 | 62.00 ± 1.41 |" in markdown
-    assert markdown.endswith("\n\ndigits, 50 % of_them\n")
+    assert "\n\ndigits, 50 % of_them. Test accuracy" in markdown
+    assert "standard deviation over the seeds" in markdown
 
 
 def test_energy_by_layer_by_hand():

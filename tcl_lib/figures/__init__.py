@@ -12,7 +12,7 @@ from tcl_lib.figures.results import (
     training_curves,
 )
 from tcl_lib.figures.run import firing_rates, learning_curves, views
-from tcl_lib.figures.style import save
+from tcl_lib.figures.style import save, show
 
 __all__ = [
     "accuracy_by_energy",
@@ -24,6 +24,7 @@ __all__ = [
     "projection",
     "save",
     "sensitivity",
+    "show",
     "similarity",
     "training_curves",
     "views",

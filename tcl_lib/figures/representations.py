@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tcl_lib.figures.results import BARS
-from tcl_lib.figures.style import DOUBLE, SINGLE, drawing, legend, panels, title, variants
+from tcl_lib.figures.style import DOUBLE, SINGLE, drawing, entries, legend, panels, spread, title, variants
 from tcl_lib.runs import one_setting
 
 RELATIONS = {
@@ -41,7 +41,10 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
     columns = min(len(found), 4 if width > SINGLE else 2)
     height = min(width / columns, LARGEST)
     figure, axes = panels(len(found), width, height, columns=columns, margin=1.1, sharey=True)
-    means = [part.groupby(["time_step", "other_step"])["value"].mean().unstack() for _, part, _ in found]
+    means = [
+        part.groupby(["time_step", "other_step"])["value"].mean(skipna=False).unstack()
+        for _, part, _ in found
+    ]
     known = np.array(means)[~np.isnan(means)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
     steps = range(1, len(means[0]) + 1)
@@ -54,10 +57,9 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
         axis.set(aspect="equal", xticks=steps[:: 1 + len(steps) // 8], yticks=steps[:: 1 + len(steps) // 8])
         axis.set_ylim(len(steps) + 0.5, 0.5)
         axis.grid(False)
-        axis.label_outer()
     label = f"{MEASURES[measure]}: {RELATIONS[measure][relation]}"
     figure.colorbar(mesh, ax=axes, location="bottom", label=label, shrink=0.6, aspect=40)
-    title(figure, one_setting(rows), "representations of test samples; mean over the seeds")
+    title(figure, one_setting(rows), "features of a sample of the test set; mean over the seeds")
     return figure
 
 
@@ -89,16 +91,17 @@ def accuracy_by_similarity(
             bars = {"xerr": x["std"].fillna(0), "yerr": y["std"].fillna(0), "elinewidth": 0.5, "alpha": 0.4}
             axis.errorbar(x["mean"], y["mean"], fmt="none", ecolor=colour, **bars)
             axis.plot([], [], color=colour, label=label)
-            for step, place in zip(points.index, zip(x["mean"], y["mean"], strict=True), strict=True):
+            axis.plot(x["mean"], y["mean"], color=colour, lw=0.4, alpha=0.4)
+            for step in points.index[:: 1 + len(points) // 12]:
+                place = x["mean"][step], y["mean"][step]
                 axis.plot(*place, marker=f"${step}$", markersize=5, color=colour)
         axis.set(
             title=name,
             xlabel=f"{MEASURES[measure]} of step t to step T = {table['time_steps'].iloc[0]}",
             ylabel="test accuracy (%)",
         )
-    spread = table.groupby("variant")["seed"].nunique().max() > 1
-    title(figure, one_setting(table), "a digit: the time step t", BARS if spread else "one seed")
-    legend(figure, axes[0])
+    title(figure, one_setting(table), "a digit: the time step t", BARS if spread(table) else "one seed")
+    legend(figure, entries(axes[0]))
     return figure
 
 
@@ -122,14 +125,13 @@ def projection(points: pd.DataFrame, classes: list[str], width: float = DOUBLE) 
             colour = [colours[label] for label in rows["label"]]
             axis.scatter(rows["x"], rows["y"], c=colour, marker=markers[step], s=7, lw=0, alpha=0.75)
         axis.set(title=variant, xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
-        axis.label_outer()
     of_class = [
         Line2D([], [], ls="", marker="o", color=colours[label], label=classes[label]) for label in labels
     ]
     of_step = [Line2D([], [], ls="", marker=markers[s], color="0.3", label=f"t = {s}") for s in steps]
-    keys = {"loc": "outside lower center", "frameon": False, "handletextpad": 0.1, "columnspacing": 1}
-    figure.legend(handles=of_class + of_step, ncols=14 if width > SINGLE else 7, **keys)
+    legend(figure, of_class + of_step, handletextpad=0.1, columnspacing=1)
     samples = len(points) // len(runs) // len(steps)
+    some = f"; {len(labels)} of {len(classes)} classes" if len(labels) < len(classes) else ""
     seed = points["seed"].iloc[0]
-    title(figure, one_setting(points), f"{samples} test samples, the same in each panel; runs of seed {seed}")
+    title(figure, one_setting(points), f"{samples} test samples, the same in each panel; seed {seed}{some}")
     return figure

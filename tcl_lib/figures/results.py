@@ -16,8 +16,10 @@ from tcl_lib.figures.style import (
     DOUBLE,
     MARKERS,
     drawing,
+    entries,
     legend,
     panels,
+    spread,
     title,
     variants,
     whole_numbers,
@@ -37,11 +39,11 @@ def accuracy_by_step(accuracy: pd.DataFrame, width: float = DOUBLE) -> Figure:
     test samples leaves.
     """
     figure, (stopped, alone) = panels(2, width, height=2.4, margin=0.3, sharey=True)
-    spread = accuracy.groupby("variant")["seed"].nunique().max() > 1
+    several = spread(accuracy)
     for label, rows, drawn in variants(accuracy):
         _band(stopped, rows, "time_step", "cumulative", label, drawn)
         _band(alone, rows, "time_step", "instantaneous", label, drawn)
-        if not spread:
+        if not several:
             ends = rows["low"], rows["high"]
             stopped.fill_between(rows["time_step"], *ends, color=drawn["color"], alpha=0.12, lw=0)
     steps = "frames" if accuracy["events"].any() else "time steps"
@@ -50,8 +52,8 @@ def accuracy_by_step(accuracy: pd.DataFrame, width: float = DOUBLE) -> Figure:
     for axes in (stopped, alone):
         axes.set_ylabel("test accuracy (%)")
         whole_numbers(axes)
-    title(figure, one_setting(accuracy), SPREAD if spread else "one seed, band: 95 % interval (Wilson)")
-    legend(figure, stopped)
+    title(figure, one_setting(accuracy), SPREAD if several else "one seed, band: 95 % interval (Wilson)")
+    legend(figure, entries(stopped))
     return figure
 
 
@@ -83,15 +85,14 @@ def accuracy_by_energy(accuracy: pd.DataFrame, operations: pd.DataFrame, width: 
         ylabel="test accuracy (%)",
         xlim=(0, None),
     )
-    spread = table.groupby("variant")["seed"].nunique().max() > 1
     title(
         figure,
         one_setting(table),
         f"an ANN of the same shape: {ann:.3g} µJ",
         f"a marker a time step: inference stops after t = 1 to {steps}",
-        BARS if spread else "one seed",
+        BARS if spread(table) else "one seed",
     )
-    legend(figure, axes)
+    legend(figure, entries(axes))
     return figure
 
 
@@ -104,14 +105,14 @@ def training_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
         "validation_accuracy_t1": ("answer of the first time step", "validation accuracy (%)"),
         "validation_cross_entropy": ("cross-entropy of the mean logits", "on validation data (nats)"),
     }
+    dot = "o" if metrics["epoch"].nunique() == 1 else None  # a line through one epoch would not be seen
     for axis, (column, (name, unit)) in zip(axes, shown.items(), strict=True):
         for label, rows, drawn in variants(metrics):
-            _band(axis, rows, "epoch", column, label, drawn | {"marker": None})
+            _band(axis, rows, "epoch", column, label, drawn | {"marker": dot})
         axis.set(title=name, xlabel="epoch", ylabel=unit)
         whole_numbers(axis)
-    spread = metrics.groupby("variant")["seed"].nunique().max() > 1
-    title(figure, one_setting(metrics), SPREAD if spread else "one seed")
-    legend(figure, axes[0])
+    title(figure, one_setting(metrics), SPREAD if spread(metrics) else "one seed")
+    legend(figure, entries(axes[0]))
     return figure
 
 
@@ -128,7 +129,7 @@ def sensitivity(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
     shown = [
         (loss, column) for loss in losses for column in ("validation_accuracy_t1", "validation_accuracy")
     ]
-    figure, axes = panels(len(shown), width, height=1.9, columns=2, sharey=True)
+    figure, axes = panels(len(shown), width, height=1.9, columns=2, margin=0.7, sharey=True)
     values = sorted(runs[other].unique())
     colours = sns.color_palette("flare", len(values))
     for axis, (loss, column) in zip(axes, shown, strict=True):
@@ -157,9 +158,9 @@ def sensitivity(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
             axis.set_xscale("log")
         axis.xaxis.set_major_locator(FixedLocator(ticks))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xticklabels([f"{tick:g}" for tick in ticks])
-    title(figure, one_setting(runs), f"{_seeds(runs)} a point", BARS)
-    legend(figure, axes[0])
+        axis.set_xticklabels([f"{tick:g}" for tick in ticks], rotation=90 if len(ticks) > 5 else 0)
+    title(figure, one_setting(runs), _fixed(runs), f"{_seeds(runs)} a point", BARS)
+    legend(figure, entries(axes[0]))
     return figure
 
 
@@ -193,8 +194,8 @@ def positives(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
         axis.set_xticks(range(len(order)), [words.replace("+", "\n+ ") for words in order])
         axis.set_xlim(-0.6, len(order) - 0.4)
         axis.grid(False, axis="x")
-    title(figure, one_setting(runs), f"dots: a run each ({_seeds(runs)})", BARS)
-    legend(figure, axes[0])
+    title(figure, one_setting(runs), _fixed(runs), f"dots: a run each ({_seeds(runs)})", BARS)
+    legend(figure, entries(axes[0]))
     return figure
 
 
@@ -205,6 +206,11 @@ def _band(axes: Axes, rows: pd.DataFrame, x: str, y: str, label: str, drawn: dic
     if points["std"].notna().any():
         ends = points["mean"] - points["std"], points["mean"] + points["std"]
         axes.fill_between(points.index, *ends, color=drawn["color"], alpha=0.15, lw=0)
+
+
+def _fixed(runs: pd.DataFrame) -> str:
+    """What else is not the default in these runs' losses."""
+    return "; ".join(sorted(set(runs["fixed"]) - {""}))
 
 
 def _seeds(runs: pd.DataFrame) -> str:

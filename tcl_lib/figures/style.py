@@ -88,6 +88,16 @@ def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments,
     return figure
 
 
+def show(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> None:
+    """`save` a figure and show it in the notebook; where a table holds no rows, say that there is none."""
+    from IPython.display import display  # not where figures are drawn without a notebook
+
+    if any(isinstance(table, pd.DataFrame) and table.empty for table in arguments):
+        print(f"{name}: nothing to draw")
+    else:
+        display(save(name, folder, draw, *arguments, **options))
+
+
 def variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
     """The rows of every variant, its name with n, and how its lines are drawn, the losses in order.
 
@@ -132,12 +142,21 @@ def title(figure: Figure, *lines: str) -> None:
     figure.suptitle("\n".join(textwrap.fill(line, characters) for line in lines if line))
 
 
-def legend(figure: Figure, axes: Axes, **options) -> None:
-    """The legend of one of its panels, below all of them: nothing is covered."""
-    handles, labels = axes.get_legend_handles_labels()
-    widest = max(map(len, labels), default=0)
-    columns = max(1, min(len(labels), int(21 * figure.get_figwidth() / (widest + 8))))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, **options)
+def legend(figure: Figure, handles: list, **options) -> None:
+    """A legend below all panels, where nothing is covered, in as many columns as fit."""
+    widest = max((len(handle.get_label()) for handle in handles), default=0)
+    columns = max(1, min(len(handles), int(19 * figure.get_figwidth() / (widest + 7))))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, **options)
+
+
+def entries(axes: Axes) -> list:
+    """What a panel has for a legend."""
+    return axes.get_legend_handles_labels()[0]
+
+
+def spread(table: pd.DataFrame) -> bool:
+    """Whether a variant has more than one seed."""
+    return table.groupby("variant")["seed"].nunique().max() > 1
 
 
 def whole_numbers(axes: Axes) -> None:
