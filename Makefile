@@ -35,7 +35,7 @@ figures: setup
 	@mkdir -p $(FIGURES)
 	@draw() { $(PAPERMILL) --no-progress-bar notebooks/$$1.ipynb $(FIGURES)/$$1.ipynb \
 		-p runs_dir $(RUNS) -p figures_dir $(FIGURES); }; \
-	draw similarity & draw figures; figures=$$?; wait $$! && exit $$figures
+	export OMP_WAIT_POLICY=passive; draw similarity & draw figures; figures=$$?; wait $$! && exit $$figures
 	@echo "$(FIGURES): $$(ls $(FIGURES) | wc -l) files"
 
 test: setup

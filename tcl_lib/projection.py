@@ -11,6 +11,7 @@ from tcl_lib.runs import Run
 
 # What markers and colours a reader can tell apart.
 MOST_STEPS, MOST_CLASSES = 10, 10
+ITERATIONS = 500  # half of scikit-learn's: the divergence of our features ends 3 to 9 % higher
 
 
 def of_run(run: Run) -> pd.DataFrame:
@@ -35,7 +36,7 @@ def tsne(features: np.ndarray, labels: np.ndarray, samples: np.ndarray) -> pd.Da
     if (flat == flat[0]).all():  # scikit-learn would divide by their deviation, and crash
         raise ValueError("all features are equal (of a silent network, say): nothing to project")
     perplexity = min(30.0, (len(flat) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(flat)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=ITERATIONS).fit_transform(flat)
     return pd.DataFrame(
         {
             "sample": np.tile(samples[shown], len(steps)),

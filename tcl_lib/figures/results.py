@@ -88,7 +88,7 @@ def accuracy_by_energy(accuracy: pd.DataFrame, operations: pd.DataFrame, width: 
     title(
         figure,
         one_setting(table),
-        f"an ANN of the same shape: {ann:.3g} µJ",
+        f"an ANN of the same shape: {ann:.4g} µJ",
         f"a marker a time step: inference stops after t = 1 to {steps}",
         BARS if spread(table) else "one seed",
     )

@@ -68,8 +68,8 @@ def drawing(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return styled
 
 
-def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> Figure:
-    """Write a figure for both column widths as PDF, SVG and PNG, and give the wide one back to be shown.
+def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> None:
+    """Write a figure for both column widths as PDF, SVG and PNG.
 
     `draw(*arguments, **options)` is a function of this package; the files are
     `folder`/`name`-single.pdf and so on. Raises OSError where the folder cannot be written to.
@@ -85,17 +85,18 @@ def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments,
             for suffix, metadata in UNDATED.items():
                 with replacing(folder / f"{name}-{column}.{suffix}", "wb") as file:
                     figure.savefig(file, format=suffix, metadata=metadata)
-    return figure
 
 
 def show(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> None:
     """`save` a figure and show it in the notebook; where a table holds no rows, say that there is none."""
-    from IPython.display import display  # not where figures are drawn without a notebook
+    from IPython.display import Image, display  # not where figures are drawn without a notebook
 
     if any(isinstance(table, pd.DataFrame) and table.empty for table in arguments):
         print(f"{name}: nothing to draw")
     else:
-        display(save(name, folder, draw, *arguments, **options))
+        save(name, folder, draw, *arguments, **options)
+        # what was written, and not the figure: it would be drawn once more, and less sharp
+        display(Image(filename=Path(folder) / f"{name}-double.png", retina=True))
 
 
 def variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
