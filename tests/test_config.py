@@ -12,7 +12,7 @@ from papermill import inspect_notebook
 
 from tcl_lib import RunConfig
 from tcl_lib.backbones import BACKBONES
-from tcl_lib.config import REPOSITORY
+from tcl_lib.config import LOSS_NAMES, REPOSITORY
 from tcl_lib.data.loading import SOURCES
 from tcl_lib.losses import LOSSES, RELATIONS
 from tcl_lib.neurons import NEURONS
@@ -36,6 +36,7 @@ def test_fields_and_defaults_are_the_parameters_cell():
         ("backbone", BACKBONES),
         ("neuron", NEURONS),
         ("loss", LOSSES),
+        ("loss", LOSS_NAMES),
     ],
 )
 def test_choices_are_what_the_modules_offer(field, known):
