@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data, load_run, runs, train, training
 from tcl_lib.evaluation import accuracy_by_step, firing_rates, predict
+from tcl_lib.similarity import temporal_similarity
 from tcl_lib.training import build_optimizer, learning_rate
 
 
@@ -73,9 +74,16 @@ def test_the_run_directory(tiny):
         "low",
         "high",
         "instantaneous",
+        "calibration_error",
     ]
     assert run.accuracy_by_step["time_step"].tolist() == [1, 2, 3]
     assert run.result["test_accuracy"] == run.accuracy_by_step["cumulative"].iloc[-1]
+    assert run.result["test_accuracy_t1"] == run.accuracy_by_step["cumulative"].iloc[0]
+    assert set(run.result) == {*runs.RESULTS, "energy_uj", "ann_energy_uj"}
+    assert run.result["energy_uj"] == pytest.approx(run.operations["energy_uj"].sum())
+    assert len(run.firing_rates) == 4 * 3
+    again = temporal_similarity(run.features["features"], run.features["labels"])
+    pd.testing.assert_frame_equal(run.similarity.drop(columns="data"), again, check_exact=False, atol=1e-9)
     assert run.result["validation_accuracy"] == run.metrics["validation_accuracy"].iloc[-1]
     best = run.metrics.set_index("epoch")["validation_accuracy"]
     assert run.result["best_validation_accuracy"] == best.max()

@@ -64,7 +64,7 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
 
 
 def _write_values(axes: Axes, table: pd.DataFrame, middle: float) -> None:
-    for (step, other), value in table.stack().items():
+    for (step, other), value in table.stack().dropna().items():
         colour = "black" if value > middle else "white"
         axes.text(other, step, f"{value:.2f}", ha="center", va="center", size=6, color=colour)
 
