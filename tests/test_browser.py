@@ -116,8 +116,7 @@ def test_runs_in_jupyterlab(folder, lab, chromium, name):
     # tall enough to see the training cell move
     page = chromium.new_page(viewport={"width": 1400, "height": 3400})
     page.goto(f"{lab}/lab/tree/{name}.ipynb?token={TOKEN}")
-    page.get_by_text("Python 3 (ipykernel)").first.wait_for(timeout=60_000)
-    page.locator(".jp-Notebook").wait_for()
+    page.locator(".jp-Notebook").wait_for(timeout=60_000)
     patience = time.monotonic() + 600
     while busy(lab, name):
         assert time.monotonic() < patience, "the kernel did not start"
