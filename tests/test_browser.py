@@ -115,7 +115,7 @@ def test_every_notebook_is_here():
 def test_runs_in_jupyterlab(folder, lab, chromium, name):
     # tall enough to see the training cell move
     page = chromium.new_page(viewport={"width": 1400, "height": 3400})
-    page.goto(f"{lab}/lab/tree/{name}.ipynb?token={TOKEN}")
+    page.goto(f"{lab}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}")
     page.locator(".jp-Notebook").wait_for(timeout=60_000)
     patience = time.monotonic() + 600
     while busy(lab, name):
@@ -155,5 +155,5 @@ def test_runs_in_jupyterlab(folder, lab, chromium, name):
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     shown = sum("image/png" in output.get("data", {}) for output in outputs)
-    assert shown >= 3
+    assert shown >= 2
     assert sharp == [True] * shown
