@@ -37,7 +37,7 @@ def views(rows: np.ndarray, names: list[str], data: str, side: int = 64) -> Figu
 @drawing
 def learning_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
     """Losses, accuracies and firing rates over the epochs, from a run's `metrics`."""
-    figure, (losses, accuracy, rates) = panels(3, width, height=2.3)
+    figure, (losses, accuracy, rates) = panels(3, width, height=2.5, margin=0.5)
     dot = "o" if len(metrics) == 1 else None  # a line through one epoch would not be seen
     terms = ["loss", "cross_entropy", "contrastive"] if "contrastive" in metrics else ["cross_entropy"]
     for name in [*terms, "validation_cross_entropy"]:
@@ -59,7 +59,9 @@ def learning_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
     for axes in (losses, accuracy, rates):
         axes.set_xlabel("epoch")
         whole_numbers(axes)
-        axes.legend(ncols=1 + (len(axes.lines) > 6), fontsize=5 if len(axes.lines) > 6 else None)
+        # of many layers the first and the last: the colours between say which
+        named = axes.lines if len(axes.lines) <= 5 else [axes.lines[0], axes.lines[-1]]
+        axes.legend(handles=named, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     return figure
 
 
