@@ -141,7 +141,7 @@ class FiringRates:
         self._counts[index] += spikes[0].numel()
 
     def by_step(self) -> pd.DataFrame:
-        """A row a layer (from 1) and time step (from 1), of all forwards so far: columns and firing_rate."""
+        """Of all forwards so far, a row a layer and time step: layer and time_step (from 1), firing_rate."""
         rows = [
             {"layer": layer, "time_step": step, "firing_rate": rate}
             for layer, rates in enumerate(self._rates(), start=1)

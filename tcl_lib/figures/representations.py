@@ -33,8 +33,8 @@ LARGEST = 2.4  # inches, of a square panel: one alone need not fill a page
 def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = DOUBLE) -> Figure:
     """Heatmaps of the similarity of step t to step u, one a variant, on one colour scale.
 
-    Takes the runs' `similarity`; the mean over the seeds is shown. `measure` is cosine or cka, `relation`
-    within_sample, within_class or between_classes.
+    Takes the runs' `similarity`; the mean over the seeds is shown, blank where one of them has none.
+    `measure` is cosine or cka, `relation` within_sample, within_class or between_classes.
     """
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
     found = variants(rows)

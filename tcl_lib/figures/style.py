@@ -121,9 +121,8 @@ def panels(
 ):
     """A figure with `count` panels of `height` inches, at most `columns` beside each other.
 
-    `margin` is the height of what stands above and below the panels, where it is not small beside them.
-
-    By default they stand beside each other on a double column, below each other on a single one.
+    By default they stand beside each other on a double column, below each other on a single one. `margin` is
+    the height of what stands above and below the panels, where it is not small beside them.
     """
     if columns is None:
         columns = count if width > SINGLE else 1
