@@ -1,19 +1,28 @@
-"""Leaky integrate-and-fire neurons over a sequence of time steps: Norse's functional steps.
+"""Leaky integrate-and-fire neurons over a sequence of time steps: Norse's steps, fused over time.
 
-Shapes: T time steps, B batch. Every function takes and returns [T, B, ...]; the state starts at rest in
-every call and is not kept. The membrane potential has the input's precision: bfloat16 inside autocast.
+Shapes: T time steps, B batch, n neurons of a batch. The state starts at rest in every call and is not kept.
+It is float32 (float64 for float64), whatever precision the current has: bfloat16 inside autocast.
+
+A neuron sees nothing but its own current, so that all of a layer's are one long row, in the order in which
+they lie in memory: [T, n]. `_spikes` and `_gradient` are written for that row. Run as they are, they make a
+pass over memory for every operation; compiled, one pass in all, to the same bits on a CPU.
 """
 
+import os
+from collections.abc import Callable
+from functools import lru_cache
+
 import torch
-from norse.torch.functional.lif import LIFFeedForwardState, LIFParameters, lif_feed_forward_step
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Norse's default synapse: tau_syn = 5 ms at steps of 1 ms.
+from tcl_lib.config import CACHE
+
+# What the synaptic current loses a step: Norse's default, tau_syn = 5 ms at steps of 1 ms.
 SYNAPTIC_LEAK = 0.2
 
 
-def lif(current: Tensor, decay: float = 0.5, v_th: float = 1.0) -> Tensor:
+def lif(current: Tensor, decay: float = 0.5, v_th: float = 1.0, *, compiled: bool = False) -> Tensor:
     """Spikes of the LIF neuron of this literature: membrane only, hard reset to 0.
 
         v[t] = decay * v[t-1] * (1 - s[t-1]) + current[t];   s[t] = 1 if v[t] > v_th else 0
@@ -21,90 +30,119 @@ def lif(current: Tensor, decay: float = 0.5, v_th: float = 1.0) -> Tensor:
     The surrogate gradient is the triangle max(0, 1 - |v - v_th|), and the gradient through the reset is
     kept (TET: Deng et al. 2022, arXiv 2202.11946). It is Norse's LIF box (`lif_box_feed_forward_step`), its
     spikes to the bit, with its two traps disarmed: Norse scales the input by dt * tau_mem_inv = 1 - decay,
-    undone here, and multiplies the triangle by alpha = 100. The gradient is written out, so that of all the
-    steps nothing but the membrane potentials is kept for it.
+    undone here, and multiplies the triangle by alpha = 100. Of all the steps nothing but the current is kept
+    for the gradient, which computes the membrane potentials anew.
 
     Args:
         current: [T, B, ...] input current, in units of the threshold's scale.
         decay: share of the membrane potential left after a step, in [0, 1).
         v_th: firing threshold, > 0.
+        compiled: fused into one pass over memory, see `compile_neurons`.
 
     Returns: [T, B, ...] spikes, 0 or 1. Raises ValueError for a decay or threshold out of range.
     """
-    return _Lif.apply(current, _leak(decay, v_th), v_th)
+    return _neurons(current, decay, v_th, None, compiled)
 
 
-class _Lif(torch.autograd.Function):
-    """`lif` and its gradient."""
-
-    @staticmethod
-    def forward(ctx, current: Tensor, leak: float, v_th: float) -> Tensor:
-        potentials, spikes = _empty_like(current), _empty_like(current)
-        v = torch.zeros_like(current[0])
-        for x, potential, spike in zip(current, potentials, spikes, strict=True):
-            torch.add(v, (x / leak).sub_(v).mul_(leak), out=potential)  # in the order of Norse's step
-            torch.gt(potential, v_th, out=spike)
-            v = potential.masked_fill(spike.bool(), 0)
-        ctx.save_for_backward(potentials)
-        ctx.leak, ctx.v_th = leak, v_th
-        return spikes
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor):
-        """With the triangle s'[t] = max(0, 1 - |v[t] - v_th|), from the last step to the first:
-
-        dv[t] = ds[t] * s'[t] + dv[t+1] * decay * (1 - s[t] - v[t] * s'[t]);   dcurrent[t] = dv[t]
-        """
-        (potentials,) = ctx.saved_tensors
-        result = _empty_like(potentials)
-        later = None
-        for t in reversed(range(len(potentials))):
-            v, out = potentials[t], result[t]
-            triangle = (v - ctx.v_th).abs_().neg_().add_(1).clamp_(min=0)
-            torch.mul(gradient[t], triangle, out=out)
-            if later is not None:
-                kept = triangle.mul_(v).neg_().add_(v <= ctx.v_th)
-                out.addcmul_(later, kept, value=1 - ctx.leak)
-            later = out
-        return result, None, None
-
-
-def _empty_like(current: Tensor) -> Tensor:
-    """Uninitialised [T, B, ...], every step in the memory layout (channels last) of the current's."""
-    step = torch.empty_like(current[0], device="meta")
-    return current.new_empty_strided((len(current), *step.shape), (step.numel(), *step.stride()))
-
-
-def lif_synaptic(current: Tensor, decay: float = 0.5, v_th: float = 1.0) -> Tensor:
+def lif_synaptic(current: Tensor, decay: float = 0.5, v_th: float = 1.0, *, compiled: bool = False) -> Tensor:
     """Spikes of Norse's two-state LIF: the input charges a synaptic current, which charges the membrane.
 
         i = i[t-1] + current[t];   v[t] = decay * v[t-1] * (1 - s[t-1]) + i;   i[t] = 0.8 * i
 
-    Args and returns as `lif`; the synaptic current loses 0.2 of itself a step (Norse's default).
+    `lif_feed_forward_step` with the input scaled and alpha = 1, as in `lif`, whose arguments and results
+    these are; the synaptic current loses 0.2 of itself a step (Norse's default).
     """
-    leak = _leak(decay, v_th)
-    p = LIFParameters(tau_syn_inv=SYNAPTIC_LEAK, tau_mem_inv=leak, v_th=v_th, method="triangle", alpha=1.0)
-    rest = torch.zeros_like(current[0])
-    state = LIFFeedForwardState(v=rest, i=rest)
-    return _integrate(lif_feed_forward_step, current / leak, state, p)
+    return _neurons(current, decay, v_th, SYNAPTIC_LEAK, compiled)
 
 
-def _leak(decay: float, v_th: float) -> float:
+def _neurons(
+    current: Tensor, decay: float, v_th: float, synaptic_leak: float | None, compiled: bool
+) -> Tensor:
     if not 0 <= decay < 1:
         raise ValueError(f"decay={decay}: must be a number >= 0 and < 1")
     if not v_th > 0:
         raise ValueError(f"v_th={v_th}: must be a number > 0")
-    return 1.0 - decay
+    return _Lif.apply(current, (1.0 - decay, synaptic_leak, v_th), compiled)
 
 
-def _integrate(step, current: Tensor, state, p) -> Tensor:
-    spikes = []
-    for step_current in current:
-        spike, state = step(step_current, state, p, dt=1.0)
-        spikes.append(spike)
-    # cat, not stack: it keeps the memory layout (channels last) of the steps
-    return torch.cat(spikes).unflatten(0, current.shape[:2])  # [T, B, ...]
+class _Lif(torch.autograd.Function):
+    """The spikes of a layer, and their gradient."""
+
+    @staticmethod
+    def forward(ctx, current: Tensor, constants: tuple, compiled: bool) -> Tensor:
+        spikes, ctx.gradient = (_compiled if compiled else _kernels)(*constants)
+        row, ctx.shape, ctx.order = _as_row(current)
+        ctx.save_for_backward(row)
+        return _from_row(spikes(row), ctx.shape, ctx.order)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream: Tensor):
+        (row,) = ctx.saved_tensors
+        upstream = upstream.permute(ctx.order).reshape(row.shape)  # copied only if it lies otherwise
+        return _from_row(ctx.gradient(row, upstream), ctx.shape, ctx.order), None, None
+
+
+def _as_row(current: Tensor) -> tuple[Tensor, torch.Size, list[int]]:
+    """[T, B, ...] as [T, n] in the order of memory; its shape; its dimensions in that order, time first."""
+    order = [0, *sorted(range(1, current.dim()), key=current.stride, reverse=True)]
+    return current.permute(order).reshape(len(current), -1), current.shape, order
+
+
+def _from_row(row: Tensor, shape: torch.Size, order: list[int]) -> Tensor:
+    """[T, n] as [T, B, ...] of that shape, in the same memory."""
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return row.view([shape[d] for d in order]).permute(back)
+
+
+def _kernels(leak: float, synaptic_leak: float | None, v_th: float) -> tuple[Callable, Callable]:
+    """Of [T, n]: current -> spikes, and current, gradient of the spikes -> gradient of the current."""
+
+    def potentials(current: Tensor) -> list[Tensor]:
+        """The membrane potential of every step, before its reset: Norse's step, operation by operation."""
+        v = torch.zeros_like(current[0], dtype=torch.promote_types(current.dtype, torch.float32))
+        i = 0.0
+        result = []
+        for t in range(len(current)):
+            i = i + current[t].to(v.dtype) / leak
+            v = v + leak * (i - v)
+            result.append(v)
+            v = torch.where(v > v_th, 0.0, v)
+            i = 0.0 if synaptic_leak is None else i - synaptic_leak * i
+        return result
+
+    def spikes(current: Tensor) -> Tensor:
+        return torch.stack([torch.where(v > v_th, 1.0, 0.0).to(current.dtype) for v in potentials(current)])
+
+    def gradient(current: Tensor, upstream: Tensor) -> Tensor:
+        """With the triangle s'[t] = max(0, 1 - |v[t] - v_th|), from the last step to the first:
+
+        dv[t] = ds[t] * s'[t] + dv[t+1] * decay * (1 - s[t] - v[t] * s'[t])
+        dcurrent[t] = dv[t] + dcurrent[t+1] * (1 - synaptic_leak)
+        """
+        dv = di = 0.0
+        result = []
+        for v, ds in reversed(list(zip(potentials(current), upstream, strict=True))):
+            triangle = (1 - (v - v_th).abs()).clamp(min=0)
+            kept = torch.where(v > v_th, 0.0, 1.0) - v * triangle
+            dv = ds.to(v.dtype) * triangle + dv * ((1 - leak) * kept)
+            di = dv if synaptic_leak is None else dv + di * (1 - synaptic_leak)
+            result.append(di.to(current.dtype))
+        return torch.stack(result[::-1])
+
+    return spikes, gradient
+
+
+@lru_cache
+def _compiled(leak: float, synaptic_leak: float | None, v_th: float) -> tuple[Callable, Callable]:
+    """The same, each fused into one pass over memory when it is first called."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "compiled"))
+    # take the processor's word for its vector instructions: trying each out costs 5 s in every process
+    os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+    # every T and precision is a variant of the same two functions: torch gives up after eight of them
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    spikes, gradient = _kernels(leak, synaptic_leak, v_th)
+    return tuple(torch.compile(kernel, dynamic=True, fullgraph=True) for kernel in (spikes, gradient))
 
 
 NEURONS = {"lif_box": lif, "lif": lif_synaptic}
@@ -119,9 +157,27 @@ class Spiking(nn.Module):
     def __init__(self, neuron: str = "lif_box", decay: float = 0.5, v_th: float = 1.0):
         super().__init__()
         self.neuron, self.decay, self.v_th = neuron, decay, v_th
+        self.compiled = False  # see `compile_neurons`
 
     def forward(self, current: Tensor) -> Tensor:
-        return NEURONS[self.neuron](current, self.decay, self.v_th)
+        return NEURONS[self.neuron](current, self.decay, self.v_th, compiled=self.compiled)
 
     def extra_repr(self) -> str:
         return f"{self.neuron}, decay={self.decay}, v_th={self.v_th}"
+
+
+def compile_neurons(network: nn.Module, device: torch.device | str = "cpu") -> str | None:
+    """Have all spiking layers of a network run compiled from now on; None, or why they cannot.
+
+    The first batch of every T and precision then waits for the compiler, seconds to minutes, unless its work
+    lies in `data/cache/compiled` from before. Where no compiler is found the network is left as it was, and
+    the answer says in one line what is missing.
+    """
+    try:
+        lif(torch.ones(1, 1, 2, device=device), compiled=True)
+    except Exception as error:  # of whatever stands between torch and a compiler on this machine
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    for module in network.modules():
+        if isinstance(module, Spiking):
+            module.compiled = True
+    return None

@@ -1,7 +1,12 @@
 """The neuron against its equation: by hand, against a plain loop, and in its gradient."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from norse.torch.functional.lif import LIFFeedForwardState, LIFParameters, lif_feed_forward_step
 from norse.torch.functional.lif_box import (
     LIFBoxFeedForwardState,
     LIFBoxParameters,
@@ -9,7 +14,7 @@ from norse.torch.functional.lif_box import (
 )
 from torch.testing import assert_close
 
-from tcl_lib.neurons import NEURONS, Spiking, lif, lif_synaptic
+from tcl_lib.neurons import NEURONS, Spiking, compile_neurons, lif, lif_synaptic
 
 
 class Triangle(torch.autograd.Function):
@@ -89,37 +94,123 @@ def test_equals_the_equation_forward_and_gradient(neuron, plain, decay, v_th):
     assert_close(gradient, expected_gradient, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("decay", "v_th"), [(0.5, 1.0), (0.9, 0.7), (0.0, 1.3)])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_equals_norse_forward_and_gradient(dtype, decay, v_th, layout):
-    generator = torch.Generator().manual_seed(2)
-    values = 1.5 * torch.randn(7 * 4, 3, 5, 6, generator=generator)
-    values = values.to(dtype).contiguous(memory_format=layout).unflatten(0, (7, 4))
-    weight = torch.randn(7, 4, 3, 5, 6, generator=generator).to(dtype)
+def norse_box(current, decay, v_th):
     p = LIFBoxParameters(tau_mem_inv=1 - decay, v_th=v_th, method="triangle", alpha=1.0)
-    norse_current, current = values.clone().requires_grad_(), values.clone().requires_grad_()
-    state = LIFBoxFeedForwardState(v=torch.zeros_like(values[0]))
-    expected = []
-    for step in norse_current / (1 - decay):
+    state = LIFBoxFeedForwardState(v=torch.zeros_like(current[0]))
+    spikes = []
+    for step in current / (1 - decay):
         spike, state = lif_box_feed_forward_step(step, state, p, dt=1.0)
-        expected.append(spike)
-    (torch.stack(expected) * weight).sum().backward()
-    spikes = lif(current, decay, v_th)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
+def norse_synaptic(current, decay, v_th):
+    p = LIFParameters(tau_syn_inv=0.2, tau_mem_inv=1 - decay, v_th=v_th, method="triangle", alpha=1.0)
+    rest = torch.zeros_like(current[0])
+    state = LIFFeedForwardState(v=rest, i=rest)
+    spikes = []
+    for step in current / (1 - decay):
+        spike, state = lif_feed_forward_step(step, state, p, dt=1.0)
+        spikes.append(spike)
+    return torch.stack(spikes)
+
+
+# What is compiled takes seconds a variant: every neuron, precision, number of steps and layout once.
+PLAIN = [
+    (dtype, decay, v_th, steps, layout, False)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16)
+    for decay, v_th in ((0.5, 1.0), (0.9, 0.7), (0.0, 1.3))
+    for steps in (1, 7)
+    for layout in (torch.contiguous_format, torch.channels_last)
+]
+COMPILED = [
+    (torch.float32, 0.5, 1.0, 4, torch.channels_last, True),
+    (torch.bfloat16, 0.5, 1.0, 4, torch.channels_last, True),
+    (torch.bfloat16, 0.9, 0.7, 3, torch.contiguous_format, True),
+    (torch.float64, 0.3, 1.3, 2, torch.contiguous_format, True),
+    (torch.float32, 0.0, 1.0, 1, torch.channels_last, True),
+]
+
+
+@pytest.mark.parametrize(("neuron", "norse"), [(lif, norse_box), (lif_synaptic, norse_synaptic)])
+@pytest.mark.parametrize(("dtype", "decay", "v_th", "steps", "layout", "compiled"), PLAIN + COMPILED)
+def test_equals_norse_forward_and_gradient(neuron, norse, dtype, decay, v_th, steps, layout, compiled):
+    generator = torch.Generator().manual_seed(2)
+    values = 1.5 * torch.randn(steps * 4, 3, 5, 7, generator=generator)
+    values = values.to(dtype).contiguous(memory_format=layout).unflatten(0, (steps, 4))
+    weight = torch.randn(values.shape, generator=generator).to(dtype)
+    current = values.clone().requires_grad_()
+    spikes = neuron(current, decay, v_th, compiled=compiled)
     (spikes * weight).sum().backward()
-    assert torch.equal(spikes, torch.stack(expected))
-    # the same sum in another order; bfloat16 has 8 bits
-    exact = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
-    assert_close(current.grad, norse_current.grad, rtol=exact, atol=exact)
+    # the state is float32 at the least
+    exact = torch.promote_types(dtype, torch.float32)
+    norse_current = values.to(exact).requires_grad_()
+    expected = norse(norse_current, decay, v_th)
+    (expected * weight.to(exact)).sum().backward()
+    assert spikes.dtype == current.grad.dtype == dtype
+    assert torch.equal(spikes.to(exact), expected)
+    # the same sum in another order, and rounded to the current's precision
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-8}[dtype]
+    assert_close(current.grad.to(exact), norse_current.grad, rtol=tolerance, atol=tolerance)
 
 
-def test_the_gradient_needs_the_membrane_potentials_alone():
-    saved = []
-    current = torch.randn(5, 2, 3, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
-        lif(current)
-    (potentials,) = saved
-    assert potentials.shape == current.shape
+@pytest.mark.parametrize("shape", [(4, 1, 1), (4, 3, 1, 1), (4, 2, 3, 5, 7), (4, 2, 16, 4, 4), (4, 33)])
+@pytest.mark.parametrize("still", [False, True])
+@pytest.mark.parametrize("neuron", [lif, lif_synaptic])
+def test_compiled_and_plain_agree_to_the_bit(neuron, still, shape):
+    values = 1.5 * torch.randn(shape)
+    if still:  # an image: the same current at every step, stored once
+        values = values[:1].expand(shape)
+    weight = torch.randn(shape)
+    results = []
+    for compiled in (False, True):
+        current = values.detach().requires_grad_()
+        spikes = neuron(current, compiled=compiled)
+        results.append((spikes, *torch.autograd.grad((spikes * weight).sum(), current)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("neuron", [lif, lif_synaptic])
+def test_the_gradient_needs_the_current_alone(neuron, compiled):
+    def saved(current):
+        tensors = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: tensors.append(x) or x, lambda x: x):
+            neuron(current, compiled=compiled)
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+    current = torch.randn(4, 2, 3, requires_grad=True)
+    assert saved(current) == 4 * 4 * 2 * 3
+    # of a current that is the same at every step, one step
+    assert saved(current.detach()[:1].clone().requires_grad_().expand(4, 2, 3)) == 4 * 2 * 3
+
+
+def test_a_network_is_compiled_whole():
+    network = torch.nn.Sequential(Spiking(), torch.nn.Sequential(torch.nn.Linear(3, 3), Spiking("lif")))
+    current = torch.randn(4, 2, 3)
+    expected = network(current)
+    assert compile_neurons(network) is None
+    assert [layer.compiled for layer in network.modules() if isinstance(layer, Spiking)] == [True, True]
+    assert torch.equal(network(current), expected)
+
+
+def test_without_a_compiler_a_network_is_left_as_it_was(tmp_path):
+    script = """
+import torch
+from tcl_lib.neurons import Spiking, compile_neurons
+layer = Spiking()
+print(compile_neurons(layer))
+print(layer.compiled, layer(torch.full((2, 1), 0.8)).flatten().tolist())
+"""
+    environment = {"CXX": "/nowhere", "PATH": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    reason, after = done.stdout.splitlines()
+    assert "compiler" in reason.lower()
+    assert after == "False [0.0, 1.0]"
 
 
 @pytest.mark.parametrize("neuron", [lif, lif_synaptic])
