@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CACHE = REPOSITORY / "data" / "cache"  # decoded images and counted frames; may be deleted at any time
 
 # Where things lie and what they run on: a run is the same run whatever these say.
-PLACEMENT = ("device", "runs_dir", "run_name", "overwrite")
+PLACEMENT = ("compile", "device", "runs_dir", "run_name", "overwrite")
 # Datasets that are a user's own folder: where it lies says what it is.
 FOLDERS = ("folder", "events_folder")
 EVENT_DATASETS = ("dvs_cifar10", "nmnist", "events_folder", "moving_digits")
@@ -108,7 +108,9 @@ class RunConfig:
     momentum: BelowOne = 0.9
     weight_decay: Weight = 5e-4
     warmup_epochs: NotNegative = 1
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    micro_batches: AtLeast1 = 1
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: Seed = 0
     # output
@@ -124,6 +126,11 @@ class RunConfig:
                 f"data_root=None: dataset {self.dataset!r} needs the folder that holds train/ and test/"
             )
         self._check_effect()
+        if self.batch_size < 2 * self.micro_batches:
+            raise ValueError(
+                f"micro_batches={self.micro_batches}: must leave two images or more of a batch"
+                f" (batch_size={self.batch_size}) in each"
+            )
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
         if len(set(self.positives)) < len(self.positives):
@@ -202,6 +209,8 @@ class RunConfig:
         changes = {k: v for k, v in self.changes().items() if k not in LOSS_PARAMETERS}
         if changes.get("data_root") == f"data/{self.data_path.name}":
             del changes["data_root"]  # the label of the data says as much
+        if changes.get("precision") == "32-true":
+            del changes["precision"]  # what a reader assumes
         return ", ".join([self.data_label, self.backbone, f"T = {self.time_steps}", *listed(changes)])
 
     @property

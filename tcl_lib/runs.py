@@ -17,7 +17,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ FILES = (RESULT, *EVALUATION, CHECKPOINT, METRICS, CONFIG)  # in the order in wh
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read from its folder."""
+    """A finished run, read from its folder; its config's precision is the one that was used."""
 
     path: Path
     config: RunConfig
@@ -174,7 +174,7 @@ def load_run(path: str | Path) -> Run:
         raise FileNotFoundError(f"{path}: is not a run, it holds no {CONFIG}")
     if not (path / RESULT).exists():
         raise ValueError(f"{path}: the run is not finished; start it again to continue it")
-    return Run(path, saved_config(path))
+    return Run(path, replace(saved_config(path), precision=load_precision(path)))
 
 
 def load_runs(root: str | Path = "runs") -> pd.DataFrame:
@@ -257,6 +257,11 @@ def saved_config(path: Path) -> RunConfig:
         return RunConfig.from_dict(parameters)
     except ValueError as error:
         raise ValueError(f"{path / CONFIG}: {error}") from error
+
+
+def load_precision(path: Path) -> str:
+    """The precision that a run was started in, of its config's "auto" too."""
+    return read_json(path / CONFIG).get("precision") or saved_config(path).precision
 
 
 def find_finished(config: RunConfig) -> Run | None:

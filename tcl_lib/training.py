@@ -2,7 +2,6 @@
 
 import logging
 import math
-import platform
 import time
 from collections import defaultdict
 
@@ -15,12 +14,15 @@ from tqdm import tqdm
 
 from tcl_lib import runs
 from tcl_lib.backbones import SpikingNetwork, build_network
+from tcl_lib.compilation import Compilation
 from tcl_lib.config import RunConfig
 from tcl_lib.data import Data, load_data, training_batches
 from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.environment import git_commit, progress_bar, versions
 from tcl_lib.evaluation import Evaluation, FiringRates, accuracy_by_step, evaluate, predict
-from tcl_lib.losses import LOSSES, ce
+from tcl_lib.losses import ce
+from tcl_lib.machine import describe, fast_precision, keep_freed_memory
+from tcl_lib.step import forward_and_backward
 
 
 def train(config: RunConfig, *, verbose: bool = True) -> runs.Run:
@@ -32,13 +34,17 @@ def train(config: RunConfig, *, verbose: bool = True) -> runs.Run:
     the same numbers. Raises ValueError for parameters that do not fit the data or the machine, RuntimeError
     for a network that falls silent, FloatingPointError for a loss that is not finite.
     """
-    fabric = _fabric(config)
+    device = _device(config)
     finished = runs.find_finished(config)
     if finished is not None:
         if verbose:
             print(f"{finished.path} is finished: nothing to train (overwrite=True trains anew)")
         return finished
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what precision was asked for
+    keep_freed_memory()
+    precision = _precision(config, device)
+    fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
     data = load_data(config)
     fabric.seed_everything(config.seed, verbose=False)
     network = build_network(config, data.input_shape, len(data.classes))
@@ -47,14 +53,18 @@ def train(config: RunConfig, *, verbose: bool = True) -> runs.Run:
     runs.prepare_folder(config)
     rows = _continue(config, network, optimizer)
     if not rows:
-        runs.write_json(config.run_path / runs.CONFIG, _description(config, data, network, fabric))
+        runs.write_json(config.run_path / runs.CONFIG, _description(config, data, network, precision, device))
 
-    steps = steps_per_epoch(data, config)
-    with progress_bar(config.epochs * steps, len(rows) * steps, "step", config.name) as bar:
-        for epoch in range(len(rows) + 1, config.epochs + 1):
+    steps, done = steps_per_epoch(data, config), len(rows)
+    left = (config.epochs - done) * steps
+    compilation = Compilation(config, network, fabric.device, left, verbose)
+    with progress_bar(config.epochs * steps, done * steps, "step", config.name) as bar:
+        for epoch in range(done + 1, config.epochs + 1):
             started = time.perf_counter()
             last_loss = rows[-1]["loss"] if rows else None
-            means = _train_epoch(fabric, model, optimizer, data, config, epoch, last_loss, bar, verbose)
+            means = _train_epoch(
+                fabric, model, optimizer, data, config, epoch, last_loss, compilation, bar, verbose
+            )
             means |= _validate(fabric, model, data, config)
             _check_health(network, means, epoch, config)
             rows.append({"epoch": epoch} | means | {"seconds": time.perf_counter() - started})
@@ -94,6 +104,7 @@ def _train_epoch(
     config: RunConfig,
     epoch: int,
     last_loss: float | None,
+    compilation: Compilation,
     bar: tqdm,
     verbose: bool,
 ) -> dict[str, float]:
@@ -107,27 +118,25 @@ def _train_epoch(
             rate = learning_rate((epoch - 1) * steps + step - 1, steps, config)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            output = model(images)
-            terms = LOSSES[config.loss](output, labels, config)
-            loss = sum(terms.values())
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"the loss is {value} in epoch {epoch}, step {step} of {steps}; its last finite value was"
-                    f" {last_loss}. Try a lower lr ({config.lr})"
-                )
-            last_loss = value
             optimizer.zero_grad()
-            fabric.backward(loss)
+            output, terms = forward_and_backward(fabric, model, images, labels, config)
             optimizer.step()
 
-            sums["loss"] += value
-            for name, term in terms.items():
-                sums[name] += term.item()
-            right = output.logits.detach().mean(0).argmax(-1) == labels.repeat(config.views)
-            sums["train_accuracy"] += 100 * right.float().mean().item()
+            right = output.logits.mean(0).argmax(-1) == labels.repeat(config.views)
+            numbers = {"loss": sum(terms.values())} | terms | {"train_accuracy": 100 * right.float().mean()}
+            # all at once: on a GPU, to ask for a number is to wait for it
+            values = torch.stack(list(numbers.values())).tolist()
+            if not math.isfinite(values[0]):
+                raise FloatingPointError(
+                    f"the loss is {values[0]} in epoch {epoch}, step {step} of {steps}; its last finite value"
+                    f" was {last_loss}. Try a lower lr ({config.lr})"
+                )
+            last_loss = values[0]
+            for name, value in zip(numbers, values, strict=True):
+                sums[name] += value
             if epoch == step == 1:
                 _report_firing(firing.mean(), config, verbose)
+            compilation.step()
             bar.update()
         rates = {f"firing_rate_{layer}": mean for layer, mean in enumerate(firing.mean(), start=1)}
     return {name: total / steps for name, total in sums.items()} | {"lr": rate} | rates
@@ -190,18 +199,28 @@ def _line(row: dict[str, float], config: RunConfig) -> str:
     )
 
 
-def _fabric(config: RunConfig) -> Fabric:
+def _device(config: RunConfig) -> torch.device:
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not usable.get(config.device, True):
         raise ValueError(
             f"device={config.device!r}: torch {torch.__version__} finds none on this machine;"
             " use 'auto' or 'cpu'"
         )
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what precision was asked for
-    return Fabric(accelerator=config.device, devices=1, precision=config.precision)
+    return Fabric(accelerator=config.device, devices=1).device
 
 
-def _description(config: RunConfig, data: Data, network: SpikingNetwork, fabric: Fabric) -> dict:
+def _precision(config: RunConfig, device: torch.device) -> str:
+    """The precision of "auto": that of the run which is continued, or what the machine is fast in."""
+    if config.precision != "auto":
+        return config.precision
+    continued = (config.run_path / runs.CHECKPOINT).exists() and not config.overwrite
+    saved = runs.load_precision(config.run_path) if continued else "auto"
+    return fast_precision(device) if saved == "auto" else saved
+
+
+def _description(
+    config: RunConfig, data: Data, network: SpikingNetwork, precision: str, device: torch.device
+) -> dict:
     """What config.json holds."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
@@ -214,8 +233,9 @@ def _description(config: RunConfig, data: Data, network: SpikingNetwork, fabric:
         "network_parameters": sum(p.numel() for p in network.parameters()),
         "versions": versions(),
         "git_commit": git_commit(),
-        "device": str(fabric.device),
-        "machine": platform.platform(),
+        "precision": precision,
+        "device": str(device),
+        "machine": describe(device),
     }
 
 

@@ -37,6 +37,7 @@ def tiny(tmp_path):
             "projection_dim": 16,
             "runs_dir": str(tmp_path / "runs"),
             "device": "cpu",
+            "precision": "32-true",  # on every machine the same
         }
         return RunConfig(**(small | changes))
 

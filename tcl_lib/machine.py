@@ -1,0 +1,59 @@
+"""What the machine can do: which precision it is fast in, how it hands out memory, what it is called."""
+
+import ctypes
+import platform
+from pathlib import Path
+
+import torch
+
+# glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def fast_precision(device: torch.device) -> str:
+    """ "bf16-mixed" where the hardware multiplies bfloat16 faster than float32, else "32-true".
+
+    GPUs of NVIDIA's from Ampere on; processors with AMX, or with AVX-512 bf16, but for Intel's without AMX:
+    there a convolution in bfloat16 took 1.8 times as long as in float32 (oneDNN, an Emerald Rapids whose AMX
+    was masked), where an AMD EPYC with AVX-512 bf16 took half as long.
+    """
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu":
+        bf16, amx = torch.cpu._is_avx512_bf16_supported(), torch.cpu._is_amx_tile_supported()
+        fast = amx or (bf16 and "Intel" not in processor())
+    else:
+        fast = False
+    return "bf16-mixed" if fast else "32-true"
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what this process frees, for its next use (Linux with glibc, else nothing).
+
+    Activations are large: by default each goes back to the system when it is freed, and every page of the
+    next is cleared and mapped anew.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def describe(device: torch.device) -> str:
+    """The hardware in one line: what computes, and with how many threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{processor()}, {torch.get_num_threads()} threads, {capability}, {platform.system()}"
+
+
+def processor() -> str:
+    """The processor's name, as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
