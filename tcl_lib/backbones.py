@@ -32,7 +32,8 @@ class SpikingNetwork(nn.Module):
     """stem -> neurons and blocks -> features -> logits and embeddings.
 
     The stem (convolution and batch norm) comes before the first neuron and has no memory: for an image that
-    is the same at every step it runs once, and its output is the input current of every step.
+    is the same at every step it runs once, and its output is the input current of every step. The body begins
+    with those neurons.
     """
 
     def __init__(
@@ -81,7 +82,10 @@ class SpikingNetwork(nn.Module):
         if steps < 1:
             raise ValueError(f"time_steps={steps}: must be a whole number >= 1")
         current = self.stem(images)  # [1 or T, B, C, H, W]
-        features = self.body(current.expand(steps, *current.shape[1:]))  # [T, B, D]
+        neurons, *layers = self.body
+        features = neurons(current, steps)  # [T, B, C, H, W]
+        for layer in layers:
+            features = layer(features)  # in the end [T, B, D]
         return NetworkOutput(self.classifier(features), self.projection(features), features)
 
 

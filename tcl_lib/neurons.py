@@ -22,7 +22,14 @@ from tcl_lib.config import CACHE
 SYNAPTIC_LEAK = 0.2
 
 
-def lif(current: Tensor, decay: float = 0.5, v_th: float = 1.0, *, compiled: bool = False) -> Tensor:
+def lif(
+    current: Tensor,
+    decay: float = 0.5,
+    v_th: float = 1.0,
+    *,
+    time_steps: int | None = None,
+    compiled: bool = False,
+) -> Tensor:
     """Spikes of the LIF neuron of this literature: membrane only, hard reset to 0.
 
         v[t] = decay * v[t-1] * (1 - s[t-1]) + current[t];   s[t] = 1 if v[t] > v_th else 0
@@ -34,17 +41,27 @@ def lif(current: Tensor, decay: float = 0.5, v_th: float = 1.0, *, compiled: boo
     for the gradient, which computes the membrane potentials anew.
 
     Args:
-        current: [T, B, ...] input current, in units of the threshold's scale.
+        current: [T, B, ...] input current, in units of the threshold's scale; or [1, B, ...], the same at
+            every one of `time_steps` steps.
         decay: share of the membrane potential left after a step, in [0, 1).
         v_th: firing threshold, > 0.
+        time_steps: T; the current's own by default.
         compiled: fused into one pass over memory, see `compile_neurons`.
 
-    Returns: [T, B, ...] spikes, 0 or 1. Raises ValueError for a decay or threshold out of range.
+    Returns: [T, B, ...] spikes, 0 or 1. Raises ValueError for a decay or threshold out of range, and for a T
+    that is not the current's.
     """
-    return _neurons(current, decay, v_th, None, compiled)
+    return _neurons(current, decay, v_th, None, time_steps, compiled)
 
 
-def lif_synaptic(current: Tensor, decay: float = 0.5, v_th: float = 1.0, *, compiled: bool = False) -> Tensor:
+def lif_synaptic(
+    current: Tensor,
+    decay: float = 0.5,
+    v_th: float = 1.0,
+    *,
+    time_steps: int | None = None,
+    compiled: bool = False,
+) -> Tensor:
     """Spikes of Norse's two-state LIF: the input charges a synaptic current, which charges the membrane.
 
         i = i[t-1] + current[t];   v[t] = decay * v[t-1] * (1 - s[t-1]) + i;   i[t] = 0.8 * i
@@ -52,17 +69,25 @@ def lif_synaptic(current: Tensor, decay: float = 0.5, v_th: float = 1.0, *, comp
     `lif_feed_forward_step` with the input scaled and alpha = 1, as in `lif`, whose arguments and results
     these are; the synaptic current loses 0.2 of itself a step (Norse's default).
     """
-    return _neurons(current, decay, v_th, SYNAPTIC_LEAK, compiled)
+    return _neurons(current, decay, v_th, SYNAPTIC_LEAK, time_steps, compiled)
 
 
 def _neurons(
-    current: Tensor, decay: float, v_th: float, synaptic_leak: float | None, compiled: bool
+    current: Tensor,
+    decay: float,
+    v_th: float,
+    synaptic_leak: float | None,
+    time_steps: int | None,
+    compiled: bool,
 ) -> Tensor:
     if not 0 <= decay < 1:
         raise ValueError(f"decay={decay}: must be a number >= 0 and < 1")
     if not v_th > 0:
         raise ValueError(f"v_th={v_th}: must be a number > 0")
-    return _Lif.apply(current, (1.0 - decay, synaptic_leak, v_th), compiled)
+    steps = len(current) if time_steps is None else time_steps
+    if steps < 1 or len(current) not in (1, steps):
+        raise ValueError(f"time_steps={time_steps}: must be >= 1; the current has {len(current)} steps")
+    return _Lif.apply(current, (steps, 1.0 - decay, synaptic_leak, v_th), compiled)
 
 
 class _Lif(torch.autograd.Function):
@@ -79,32 +104,38 @@ class _Lif(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream: Tensor):
         (row,) = ctx.saved_tensors
-        upstream = upstream.permute(ctx.order).reshape(row.shape)  # copied only if it lies otherwise
+        upstream = upstream.permute(ctx.order).reshape(len(upstream), -1)  # copied only if it lies otherwise
         return _from_row(ctx.gradient(row, upstream), ctx.shape, ctx.order), None, None
 
 
 def _as_row(current: Tensor) -> tuple[Tensor, torch.Size, list[int]]:
-    """[T, B, ...] as [T, n] in the order of memory; its shape; its dimensions in that order, time first."""
+    """[T, B, ...] as [T, n] in the order of memory; a step's shape; the dimensions in that order."""
     order = [0, *sorted(range(1, current.dim()), key=current.stride, reverse=True)]
-    return current.permute(order).reshape(len(current), -1), current.shape, order
+    return current.permute(order).reshape(len(current), -1), current.shape[1:], order
 
 
 def _from_row(row: Tensor, shape: torch.Size, order: list[int]) -> Tensor:
-    """[T, n] as [T, B, ...] of that shape, in the same memory."""
+    """[T, n] as [T, B, ...] with steps of that shape, in the same memory."""
+    shape = (len(row), *shape)
     back = sorted(range(len(order)), key=order.__getitem__)
     return row.view([shape[d] for d in order]).permute(back)
 
 
-def _kernels(leak: float, synaptic_leak: float | None, v_th: float) -> tuple[Callable, Callable]:
-    """Of [T, n]: current -> spikes, and current, gradient of the spikes -> gradient of the current."""
+def _kernels(
+    steps: int, leak: float, synaptic_leak: float | None, v_th: float
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    """Of [T, n]: current -> spikes, and current, gradient of the spikes -> gradient of the current.
+
+    The current is [T, n], or [1, n] and the same at every step; so is its gradient, then summed over them.
+    """
 
     def potentials(current: Tensor) -> list[Tensor]:
         """The membrane potential of every step, before its reset: Norse's step, operation by operation."""
         v = torch.zeros_like(current[0], dtype=torch.promote_types(current.dtype, torch.float32))
         i = 0.0
         result = []
-        for t in range(len(current)):
-            i = i + current[t].to(v.dtype) / leak
+        for x in current if len(current) == steps else steps * [current[0]]:
+            i = i + x.to(v.dtype) / leak
             v = v + leak * (i - v)
             result.append(v)
             v = torch.where(v > v_th, 0.0, v)
@@ -127,21 +158,25 @@ def _kernels(leak: float, synaptic_leak: float | None, v_th: float) -> tuple[Cal
             kept = torch.where(v > v_th, 0.0, 1.0) - v * triangle
             dv = ds.to(v.dtype) * triangle + dv * ((1 - leak) * kept)
             di = dv if synaptic_leak is None else dv + di * (1 - synaptic_leak)
-            result.append(di.to(current.dtype))
-        return torch.stack(result[::-1])
+            result.insert(0, di)
+        if len(current) < steps:
+            result = [sum(result)]
+        return torch.stack([di.to(current.dtype) for di in result])
 
     return spikes, gradient
 
 
 @lru_cache
-def _compiled(leak: float, synaptic_leak: float | None, v_th: float) -> tuple[Callable, Callable]:
+def _compiled(
+    steps: int, leak: float, synaptic_leak: float | None, v_th: float
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
     """The same, each fused into one pass over memory when it is first called."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "compiled"))
     # take the processor's word for its vector instructions: trying each out costs 5 s in every process
     os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
     # every T and precision is a variant of the same two functions: torch gives up after eight of them
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-    spikes, gradient = _kernels(leak, synaptic_leak, v_th)
+    spikes, gradient = _kernels(steps, leak, synaptic_leak, v_th)
     return tuple(torch.compile(kernel, dynamic=True, fullgraph=True) for kernel in (spikes, gradient))
 
 
@@ -159,8 +194,10 @@ class Spiking(nn.Module):
         self.neuron, self.decay, self.v_th = neuron, decay, v_th
         self.compiled = False  # see `compile_neurons`
 
-    def forward(self, current: Tensor) -> Tensor:
-        return NEURONS[self.neuron](current, self.decay, self.v_th, compiled=self.compiled)
+    def forward(self, current: Tensor, time_steps: int | None = None) -> Tensor:
+        """`time_steps`: T of a current that is the same at every step, [1, B, ...]."""
+        neurons = NEURONS[self.neuron]
+        return neurons(current, self.decay, self.v_th, time_steps=time_steps, compiled=self.compiled)
 
     def extra_repr(self) -> str:
         return f"{self.neuron}, decay={self.decay}, v_th={self.v_th}"

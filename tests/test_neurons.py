@@ -159,13 +159,11 @@ def test_equals_norse_forward_and_gradient(neuron, norse, dtype, decay, v_th, st
 @pytest.mark.parametrize("neuron", [lif, lif_synaptic])
 def test_compiled_and_plain_agree_to_the_bit(neuron, still, shape):
     values = 1.5 * torch.randn(shape)
-    if still:  # an image: the same current at every step, stored once
-        values = values[:1].expand(shape)
     weight = torch.randn(shape)
     results = []
     for compiled in (False, True):
-        current = values.detach().requires_grad_()
-        spikes = neuron(current, compiled=compiled)
+        current = values[: 1 if still else None].clone().requires_grad_()
+        spikes = neuron(current, time_steps=4, compiled=compiled)
         results.append((spikes, *torch.autograd.grad((spikes * weight).sum(), current)))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
@@ -177,13 +175,28 @@ def test_the_gradient_needs_the_current_alone(neuron, compiled):
     def saved(current):
         tensors = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x: tensors.append(x) or x, lambda x: x):
-            neuron(current, compiled=compiled)
+            neuron(current, time_steps=4, compiled=compiled)
         return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
-    current = torch.randn(4, 2, 3, requires_grad=True)
-    assert saved(current) == 4 * 4 * 2 * 3
-    # of a current that is the same at every step, one step
-    assert saved(current.detach()[:1].clone().requires_grad_().expand(4, 2, 3)) == 4 * 2 * 3
+    assert saved(torch.randn(4, 2, 3, requires_grad=True)) == 4 * 4 * 2 * 3
+    assert saved(torch.randn(1, 2, 3, requires_grad=True)) == 4 * 2 * 3
+
+
+@pytest.mark.parametrize("neuron", [lif, lif_synaptic])
+def test_a_current_that_stays_is_that_current_at_every_step(neuron):
+    current = torch.randn(1, 2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(6, 2, 3, 4, 5, dtype=torch.float64)
+    results = []
+    for spikes in (neuron(current, time_steps=6), neuron(current.expand(6, 2, 3, 4, 5))):
+        results.append((spikes, *torch.autograd.grad((spikes * weight).sum(), current)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert_close(results[0][1], results[1][1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("steps", [0, 2, 4])
+def test_other_time_steps_than_the_current_has_are_refused(steps):
+    with pytest.raises(ValueError, match=f"time_steps={steps}: must be >= 1; the current has 3 steps"):
+        lif(torch.zeros(3, 1), time_steps=steps)
 
 
 def test_a_network_is_compiled_whole():
