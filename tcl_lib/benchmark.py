@@ -38,15 +38,15 @@ class Subject:
     version: str
     precision: str
     build: Callable[[RunConfig, tuple[int, int, int]], nn.Module]
-    tuned: bool = True  # runs as training here does: channels last, freed memory kept
+    channels_last: bool = True
 
 
 def subjects(backbone: str, precisions: Sequence[str], libraries: Sequence[str]) -> list[Subject]:
     """This study and the ReLU limit in every precision, and the libraries that are installed.
 
-    A library runs as its documentation has it: float32, PyTorch's default layout, the C library's default
-    allocator; SpikingJelly under bf16 autocast too. Those that are not installed are named in a line and left
-    out. For a backbone other than convnet, SpikingJelly's neurons in the network of this study stand for it.
+    A library runs as its documentation has it, in float32 and PyTorch's default layout; SpikingJelly under
+    bf16 autocast too. Those that are not installed are named in a line and left out. For a backbone other
+    than convnet, SpikingJelly's neurons in the network of this study stand for it.
 
     Raises ValueError for an unknown library.
     """
@@ -79,9 +79,9 @@ def subjects(backbone: str, precisions: Sequence[str], libraries: Sequence[str])
         else:
             print(f"left out {library}: it is measured with backbone='convnet' alone")
             continue
-        found.append(Subject(library, version, "32-true", build, tuned=False))
+        found.append(Subject(library, version, "32-true", build, channels_last=False))
         if library == "spikingjelly" and "bf16-mixed" in precisions:
-            found.append(Subject(library, version, "bf16-mixed", build, tuned=False))
+            found.append(Subject(library, version, "bf16-mixed", build, channels_last=False))
     return found
 
 
@@ -102,6 +102,7 @@ def measure(
     network; peak_memory_mb, what the step needs above what the process held before (of a GPU, what torch
     allocates; else resident memory, Linux alone); machine, torch.
     """
+    keep_freed_memory()  # of all subjects, as in training here
     device = Fabric(accelerator=device, devices=1).device
     tables = []
     with progress_bar(len(time_steps) * len(found) * rounds, name="benchmark") as bar:
@@ -109,15 +110,13 @@ def measure(
             config = RunConfig(backbone=backbone, time_steps=steps, loss="ce")
             running = [_training_step(s, config, batch_size, image_size, device) for s in found]
             memory = []
-            for subject, step in zip(found, running, strict=True):
-                keep_freed_memory(subject.tuned)
+            for step in running:
                 step()  # compiles, and lets libraries choose their algorithms
                 memory.append(_peak_memory(step, device))
+                step()
             times: list[list[float]] = [[] for _ in found]
             for _ in range(rounds):
-                for subject, step, seconds in zip(found, running, times, strict=True):
-                    keep_freed_memory(subject.tuned)
-                    step()  # not timed: it finds memory as the subject before left it
+                for step, seconds in zip(running, times, strict=True):
                     seconds.append(_seconds(step, device))
                     bar.update()
             tables.append(_rows(found, config, batch_size, image_size, times, memory))
@@ -141,7 +140,7 @@ def _training_step(
     torch.manual_seed(0)
     shape = (CHANNELS, image_size, image_size)
     network = subject.build(config, shape)
-    layout = torch.channels_last if subject.tuned else torch.contiguous_format
+    layout = torch.channels_last if subject.channels_last else torch.contiguous_format
     network.to(device, memory_format=layout)
     if subject.name == "tcl_lib":
         reason = compile_neurons(network, device)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 # glibc's malloc.h
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def fast_precision(device: torch.device) -> str:
@@ -27,19 +27,18 @@ def fast_precision(device: torch.device) -> str:
     return "bf16-mixed" if fast else "32-true"
 
 
-def keep_freed_memory(keep: bool = True) -> None:
+def keep_freed_memory() -> None:
     """Have the C library keep what this process frees, for its next use (Linux with glibc, else nothing).
 
     Activations are large: by default each goes back to the system when it is freed, and every page of the
-    next is cleared and mapped anew. False goes back to where that default settles.
+    next is cleared and mapped anew.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    mallopt(M_MMAP_MAX, 0 if keep else 65536)
-    mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
-    mallopt(M_TRIM_THRESHOLD, 2**31 - 1 if keep else 64 * 2**20)
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def describe(device: torch.device) -> str:
