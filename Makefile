@@ -1,4 +1,4 @@
-# make train | ablation | figures | test | browser-test | lint | lab; each sets up what it needs first, once.
+# make train | ablation | figures | benchmark | test | browser-test | lint | lab; each sets up what it needs first, once.
 # ARGS go to the command behind a target: make train ARGS="-p loss ce -p seed 1"
 
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
@@ -11,7 +11,7 @@ PAPERMILL := $(BIN)/papermill --kernel python3
 RUNS ?= runs/reference
 FIGURES := $(RUNS:runs%=runs/figures%)
 
-.PHONY: setup train ablation figures test browser browser-test lint format lab
+.PHONY: setup train ablation figures benchmark test browser browser-test lint format lab
 
 setup: $(READY)
 
@@ -37,6 +37,11 @@ figures: setup
 		-p runs_dir $(RUNS) -p figures_dir $(FIGURES); }; \
 	export OMP_WAIT_POLICY=passive; draw similarity & draw figures; figures=$$?; wait $$! && exit $$figures
 	@echo "$(FIGURES): $$(ls $(FIGURES) | wc -l) files"
+
+benchmark: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,benchmark]"
+	@mkdir -p runs
+	$(PAPERMILL) notebooks/benchmark.ipynb runs/benchmark.ipynb $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

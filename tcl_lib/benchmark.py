@@ -4,14 +4,13 @@ A step is forward, backward and the optimiser's update of a batch of random imag
 one process and take turns, round by round, so that whatever else the machine does meets all of them.
 """
 
-import ctypes
-import gc
-import statistics
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Literal, NamedTuple, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -20,113 +19,180 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import nn
 
-from tcl_lib import peers
+from tcl_lib import notebooks, peers
+from tcl_lib.checks import AtLeast1, AtLeast2, Folder, checked
 from tcl_lib.config import RunConfig
-from tcl_lib.environment import progress_bar
-from tcl_lib.machine import describe, keep_freed_memory
+from tcl_lib.environment import progress_bar, replacing
+from tcl_lib.machine import describe, keep_freed_memory, peak_memory
 from tcl_lib.neurons import compile_neurons
+from tcl_lib.peers import PEERS
 
 CLASSES = 10
-CHANNELS = 3
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is measured: a network, as somebody writes it, in a precision."""
+class Benchmark:
+    """What is measured: the parameters of `benchmark.ipynb`, checked on creation as `RunConfig`'s are."""
+
+    backbone: Literal["convnet", "vggsnn", "resnet19"] = "convnet"
+    time_steps: list[AtLeast1] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+    batch_size: AtLeast2 = 32
+    image_size: AtLeast2 = 32
+    precisions: list[Literal["32-true", "bf16-mixed"]] = field(
+        default_factory=lambda: ["32-true", "bf16-mixed"]
+    )
+    libraries: list[Literal["spikingjelly", "snntorch", "norse"]] = field(default_factory=lambda: list(PEERS))
+    rounds: AtLeast2 = 10
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    folder: Folder | None = None
+
+    def __post_init__(self):
+        for name, annotation in get_type_hints(Benchmark, include_extras=True).items():
+            object.__setattr__(self, name, checked(name, getattr(self, name), annotation))
+        for name in ("time_steps", "precisions"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}=[]: must hold one value at the least")
+
+    @classmethod
+    def from_notebook(cls, namespace: dict) -> "Benchmark":
+        """That of a notebook's `globals()`, after its parameters cell."""
+        names = [parameter.name for parameter in dataclasses.fields(cls)]
+        return cls(**notebooks.parameters(namespace, names))
+
+    def run(self, time_steps: int) -> RunConfig:
+        """The run that a step of training is taken from."""
+        return RunConfig(backbone=self.backbone, time_steps=time_steps, batch_size=self.batch_size, loss="ce")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (3, self.image_size, self.image_size)
+
+
+class Subject(NamedTuple):
+    """A network, as somebody writes it, in a precision."""
 
     name: str
     version: str
     precision: str
-    build: Callable[[RunConfig, tuple[int, int, int]], nn.Module]
-    channels_last: bool = True
+    build: Callable[[int], nn.Module]  # of T
+    channels_last: bool
 
 
-def subjects(backbone: str, precisions: Sequence[str], libraries: Sequence[str]) -> list[Subject]:
+def subjects(benchmark: Benchmark) -> list[Subject]:
     """This study and the ReLU limit in every precision, and the libraries that are installed.
 
     A library runs as its documentation has it, in float32 and PyTorch's default layout; SpikingJelly under
-    bf16 autocast too. Those that are not installed are named in a line and left out. For a backbone other
-    than convnet, SpikingJelly's neurons in the network of this study stand for it.
-
-    Raises ValueError for an unknown library.
+    bf16 autocast too. One that is not installed is named in a line and left out. For a backbone other than
+    convnet, SpikingJelly's neurons in the network of this study stand for it.
     """
-    for library in libraries:
-        if library not in peers.PEERS:
-            raise ValueError(f"libraries={list(libraries)}: must be any of {list(peers.PEERS)}")
-    found = []
-    for precision in precisions:
-        found += [
-            Subject("tcl_lib", "", precision, lambda config, shape: peers.ours(config, shape, CLASSES)),
-            Subject("ReLU", "", precision, lambda config, shape: peers.relu(config, shape, CLASSES)),
-        ]
-    for library in libraries:
+    shape = benchmark.image_shape
+    own = {"tcl_lib": peers.ours, "ReLU": peers.relu, "spikingjelly": peers.spikingjelly_neurons}
+
+    def network_of(name: str) -> Callable[[int], nn.Module]:
+        if name in PEERS and benchmark.backbone == "convnet":
+            return lambda steps: PEERS[name](steps, shape[0], CLASSES)
+        return lambda steps: own[name](benchmark.run(steps), shape, CLASSES)
+
+    found = [
+        Subject(
+            name,
+            metadata.version("torch" if name == "ReLU" else "tcl-lib"),
+            precision,
+            network_of(name),
+            True,
+        )
+        for precision in benchmark.precisions
+        for name in ("tcl_lib", "ReLU")
+    ]
+    for library in benchmark.libraries:
         try:
             version = metadata.version(library)
         except metadata.PackageNotFoundError:
             print(f"left out {library}: it is not installed (pip install -e '.[benchmark]')")
             continue
-        if backbone == "convnet":
-            network = peers.PEERS[library]
-
-            def build(config: RunConfig, shape: tuple[int, int, int], network=network) -> nn.Module:
-                return network(config.time_steps, shape[0], CLASSES)
-
-        elif library == "spikingjelly":
-
-            def build(config: RunConfig, shape: tuple[int, int, int]) -> nn.Module:
-                return peers.spikingjelly_neurons(config, shape, CLASSES)
-
-        else:
+        if benchmark.backbone != "convnet" and library not in own:
             print(f"left out {library}: it is measured with backbone='convnet' alone")
             continue
-        found.append(Subject(library, version, "32-true", build, channels_last=False))
-        if library == "spikingjelly" and "bf16-mixed" in precisions:
-            found.append(Subject(library, version, "bf16-mixed", build, channels_last=False))
+        for precision in ("32-true", "bf16-mixed"):
+            if precision == "32-true" or (library == "spikingjelly" and precision in benchmark.precisions):
+                found.append(Subject(library, version, precision, network_of(library), False))
     return found
 
 
-def measure(
-    found: Sequence[Subject],
-    *,
-    backbone: str = "convnet",
-    time_steps: Sequence[int] = (1, 2, 4, 8, 16),
-    batch_size: int = 32,
-    image_size: int = 32,
-    rounds: int = 10,
-    device: str = "auto",
-) -> pd.DataFrame:
+def measure(benchmark: Benchmark) -> pd.DataFrame:
     """Time and memory of a step of every subject at every T: a row each.
 
-    Columns: subject, version, precision, backbone, batch_size, image_size, time_steps; rounds, median_ms and
-    its quartiles low_ms and high_ms; images_per_second; x_limit, the median over that of the fastest ReLU
-    network; peak_memory_mb, what the step needs above what the process held before (of a GPU, what torch
-    allocates; else resident memory, Linux alone); machine, torch.
+    Columns: subject, version, precision, time_steps; median_ms and its quartiles low_ms and high_ms over the
+    rounds; images_per_second; x_limit and x_tcl_lib, the median as a multiple of that of the fastest ReLU
+    network and of the fastest of this study; peak_memory_mb, what the step needs above what the process held
+    before (of a GPU, what torch allocates; else resident memory, on Linux alone); and what all rows share:
+    backbone, batch_size, image_size, rounds, machine, torch.
     """
-    keep_freed_memory()  # of all subjects, as in training here
-    device = Fabric(accelerator=device, devices=1).device
-    tables = []
-    with progress_bar(len(time_steps) * len(found) * rounds, name="benchmark") as bar:
-        for steps in time_steps:
-            config = RunConfig(backbone=backbone, time_steps=steps, loss="ce")
-            running = [_training_step(s, config, batch_size, image_size, device) for s in found]
+    keep_freed_memory()  # for all subjects, as in training here
+    device = Fabric(accelerator=benchmark.device, devices=1).device
+    found = subjects(benchmark)
+    rows = []
+    with progress_bar(len(benchmark.time_steps) * len(found) * benchmark.rounds, name="benchmark") as bar:
+        for steps in benchmark.time_steps:
+            running = [_training_step(subject, steps, benchmark, device) for subject in found]
             memory = []
             for step in running:
                 step()  # compiles, and lets libraries choose their algorithms
-                memory.append(_peak_memory(step, device))
+                memory.append(peak_memory(step, device))
                 step()
-            times: list[list[float]] = [[] for _ in found]
-            for _ in range(rounds):
-                for step, seconds in zip(running, times, strict=True):
-                    seconds.append(_seconds(step, device))
+            seconds = np.empty((len(found), benchmark.rounds))
+            for number in range(benchmark.rounds):
+                for index, step in enumerate(running):
+                    seconds[index, number] = _seconds(step, device)
                     bar.update()
-            tables.append(_rows(found, config, batch_size, image_size, times, memory))
-    table = pd.concat(tables, ignore_index=True)
-    return table.assign(machine=describe(device), torch=torch.__version__)
+            quartiles = 1e3 * np.quantile(seconds, [0.25, 0.5, 0.75], axis=1).T
+            for subject, (low, median, high), peak in zip(found, quartiles, memory, strict=True):
+                rows.append(
+                    {
+                        "subject": subject.name,
+                        "version": subject.version,
+                        "precision": subject.precision,
+                        "time_steps": steps,
+                        "median_ms": median,
+                        "low_ms": low,
+                        "high_ms": high,
+                        "images_per_second": 1e3 * benchmark.batch_size / median,
+                        "peak_memory_mb": peak,
+                    }
+                )
+    table = pd.DataFrame(rows)
+    for column, subject in (("x_limit", "ReLU"), ("x_tcl_lib", "tcl_lib")):
+        fastest = table[table["subject"] == subject].groupby("time_steps")["median_ms"].min()
+        table[column] = table["median_ms"] / table["time_steps"].map(fastest)
+    shared = {
+        parameter: getattr(benchmark, parameter)
+        for parameter in ("backbone", "batch_size", "image_size", "rounds")
+    }
+    return table.assign(**shared, machine=describe(device), torch=torch.__version__)
+
+
+def name(table: pd.DataFrame) -> str:
+    """A name for the files of a benchmark: its backbone, batch and machine."""
+    first = table.iloc[0]
+    words = f"{first['backbone']} B{first['batch_size']} {first['machine']}"
+    return "-".join("".join(c if c.isalnum() else " " for c in words).split())
+
+
+def save(table: pd.DataFrame, folder: Path) -> None:
+    """Write a benchmark's table, `folder`/`name`.csv. Raises OSError where that cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / f"{name(table)}.csv") as file:
+        table.to_csv(file, index=False, float_format="%.6g")
 
 
 def exponents(table: pd.DataFrame) -> pd.DataFrame:
-    """How time and memory grow with T: the exponent of a power law fitted to each subject's medians."""
+    """How time and memory grow with T: the exponent of a power law fitted to each subject's medians.
+
+    Empty for a single T.
+    """
     rows = []
+    if table["time_steps"].nunique() < 2:
+        return pd.DataFrame(rows)
     for (subject, precision), rest in table.groupby(["subject", "precision"], sort=False):
         logs = np.log(rest[["time_steps", "median_ms", "peak_memory_mb"]].to_numpy(float))
         time, memory = (np.polyfit(logs[:, 0], logs[:, column], 1)[0] for column in (1, 2))
@@ -135,13 +201,11 @@ def exponents(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _training_step(
-    subject: Subject, config: RunConfig, batch_size: int, image_size: int, device: torch.device
+    subject: Subject, time_steps: int, benchmark: Benchmark, device: torch.device
 ) -> Callable[[], None]:
     torch.manual_seed(0)
-    shape = (CHANNELS, image_size, image_size)
-    network = subject.build(config, shape)
     layout = torch.channels_last if subject.channels_last else torch.contiguous_format
-    network.to(device, memory_format=layout)
+    network = subject.build(time_steps).to(device, memory_format=layout)
     if subject.name == "tcl_lib":
         reason = compile_neurons(network, device)
         if reason is not None:
@@ -149,8 +213,9 @@ def _training_step(
     fabric = Fabric(accelerator=device.type, devices=1, precision=subject.precision)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     model, optimizer = fabric.setup(network, optimizer)
-    images = torch.randn(batch_size, *shape, device=device).contiguous(memory_format=layout)
-    labels = torch.arange(batch_size, device=device) % CLASSES
+    images = torch.randn(benchmark.batch_size, *benchmark.image_shape, device=device)
+    images = images.contiguous(memory_format=layout)
+    labels = torch.arange(benchmark.batch_size, device=device) % CLASSES
 
     def step() -> None:
         loss = F.cross_entropy(model(images).float(), labels)
@@ -169,64 +234,3 @@ def _seconds(step: Callable[[], None], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - started
-
-
-def _peak_memory(step: Callable[[], None], device: torch.device) -> float:
-    """In megabytes; NaN where the system does not tell."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
-        before = _status("VmRSS")
-        step()
-        return (_status("VmHWM") - before) / 1e6
-    except OSError:
-        return float("nan")
-
-
-def _status(field: str) -> int:
-    """A field of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
-
-
-def _rows(
-    found: Sequence[Subject],
-    config: RunConfig,
-    batch_size: int,
-    image_size: int,
-    times: list[list[float]],
-    memory: list[float],
-) -> pd.DataFrame:
-    limit = min(
-        statistics.median(seconds) for s, seconds in zip(found, times, strict=True) if s.name == "ReLU"
-    )
-    rows = []
-    for subject, seconds, peak in zip(found, times, memory, strict=True):
-        low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
-        rows.append(
-            {
-                "subject": subject.name,
-                "version": subject.version,
-                "precision": subject.precision,
-                "backbone": config.backbone,
-                "batch_size": batch_size,
-                "image_size": image_size,
-                "time_steps": config.time_steps,
-                "rounds": len(seconds),
-                "median_ms": 1e3 * median,
-                "low_ms": 1e3 * low,
-                "high_ms": 1e3 * high,
-                "images_per_second": batch_size / median,
-                "x_limit": median / limit,
-                "peak_memory_mb": peak,
-            }
-        )
-    return pd.DataFrame(rows)

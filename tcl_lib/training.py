@@ -41,7 +41,6 @@ def train(config: RunConfig, *, verbose: bool = True) -> runs.Run:
             print(f"{finished.path} is finished: nothing to train (overwrite=True trains anew)")
         return finished
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what precision was asked for
     keep_freed_memory()
     precision = _precision(config, device)
     fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
@@ -200,6 +199,7 @@ def _line(row: dict[str, float], config: RunConfig) -> str:
 
 
 def _device(config: RunConfig) -> torch.device:
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what precision was asked for
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not usable.get(config.device, True):
         raise ValueError(

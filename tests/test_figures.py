@@ -414,3 +414,26 @@ def test_views_shows_every_pixel_as_it_is(shape):
     assert (second == rows[1, 0][:, ::step, ::step].transpose(1, 2, 0)).all()
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["stored", "view 1", "view 2"]
     assert len(drawn(figure)) < 200_000
+
+
+def test_speed_shows_every_subject_over_the_steps():
+    rows = [
+        {"subject": subject, "precision": precision, "time_steps": steps, "median_ms": 10.0 * steps}
+        | {"low_ms": 9.0 * steps, "high_ms": 12.0 * steps, "peak_memory_mb": 5.0 * steps}
+        for subject, precision in (("tcl_lib", "32-true"), ("tcl_lib", "bf16-mixed"), ("norse", "32-true"))
+        for steps in (1, 4, 16)
+    ]
+    shared = {"backbone": "convnet", "batch_size": 8, "image_size": 32, "rounds": 5}
+    table = pd.DataFrame(rows).assign(**shared, machine="a CPU, 2 threads", torch="2.12")
+    figure = figures.speed(table)
+    time, memory = figure.axes
+    assert [line.get_ydata().tolist() for line in memory.lines] == [[5, 20, 80]] * 3
+    assert [bars[0].get_ydata().tolist() for bars in time.containers] == [[10, 40, 160]] * 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "this study, float32",
+        "this study, bf16",
+        "Norse, float32",
+    ]
+    assert time.get_xticks().tolist() == [1, 4, 16]
+    assert "8 images of 32 x 32" in figure.get_suptitle()
+    assert "a CPU, 2 threads" in figure.get_suptitle()

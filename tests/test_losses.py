@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from pytorch_metric_learning.losses import SupConLoss
 from pytorch_metric_learning.reducers import MeanReducer
 from torch.testing import assert_close
@@ -20,6 +21,7 @@ from tcl_lib.losses import (
     supervised_contrastive_loss,
     temporal_contrastive_loss,
 )
+from tcl_lib.machine import peak_memory
 
 SUBSETS = [subset for size in range(4) for subset in itertools.combinations(RELATIONS, size)]
 
@@ -299,3 +301,29 @@ def test_weight_zero_is_the_cross_entropy():
     batch, labels = output(1)
     terms = LOSSES["tcl"](batch, labels, RunConfig(loss="tcl", contrastive_weight=0.0))
     assert torch.equal(sum(terms.values()), ce(batch.logits, labels))
+
+
+def test_a_large_batch_fits():
+    """T = 10, two views of 256 samples: 5,120 anchors, 26 million pairs; value against blocks of anchors."""
+    torch.manual_seed(0)
+    embeddings = torch.randn(10, 2, 256, 128, requires_grad=True)
+    labels = torch.arange(256) % 10
+
+    def step():
+        temporal_contrastive_loss(embeddings, labels).backward()
+
+    step()
+    memory = peak_memory(step, torch.device("cpu"))
+    assert not memory > 1000  # megabytes; NaN where the system does not tell
+    with torch.no_grad():
+        z = F.normalize(embeddings.detach().double().flatten(0, 2), dim=-1)
+        of = labels.expand(10, 2, 256).flatten()
+        total = 0.0
+        for block in torch.arange(len(z)).split(512):
+            similarity = z[block] @ z.T / 0.1
+            similarity[torch.arange(len(block)), block] = -torch.inf
+            share = similarity - similarity.logsumexp(1, keepdim=True)
+            positive = (of[block, None] == of) & (block[:, None] != torch.arange(len(z)))
+            total -= (share.masked_fill(~positive, 0).sum(1) / positive.sum(1)).sum().item()
+    loss = temporal_contrastive_loss(embeddings, labels).item()
+    assert loss == pytest.approx(total / len(z), rel=1e-5)

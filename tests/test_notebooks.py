@@ -1,6 +1,7 @@
 """The notebooks: clean as committed, and executed for real."""
 
 import ast
+import dataclasses
 import json
 import re
 import shutil
@@ -8,11 +9,13 @@ import subprocess
 import sys
 
 import nbformat
+import pandas as pd
 import pytest
 from papermill import inspect_notebook
 
 import tcl_lib
 from tcl_lib import load_run, sweep
+from tcl_lib.benchmark import Benchmark
 from tcl_lib.config import LOSS_NAMES, REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -52,6 +55,8 @@ def papermill(tmp_path, *parameters: str, notebook="train", cwd=REPOSITORY):
     small = {"runs_dir": tmp_path / "runs"}
     if notebook == "train":
         small |= {"train_size": 96, "time_steps": 2, "epochs": 2, "batch_size": 32}
+    elif notebook == "benchmark":
+        small = {"folder": tmp_path, "batch_size": 8, "image_size": 8, "rounds": 2}
     else:
         small |= {"figures_dir": tmp_path / "figures"}
     arguments = [part for name, value in small.items() for part in ("-p", name, str(value))]
@@ -74,6 +79,24 @@ def outputs(path):
     pictures = [o for o in everything if "image/png" in o.get("data", {})]
     errors = [o.text for o in everything if o.output_type == "stream" and o.name == "stderr"]
     return text, pictures, "".join(errors)
+
+
+def test_the_benchmark_s_cell_is_its_parameters():
+    inspected = {n: ast.literal_eval(e["default"]) for n, e in inspect_notebook(NAMED["benchmark"]).items()}
+    assert list(inspected) == [parameter.name for parameter in dataclasses.fields(Benchmark)]
+    assert Benchmark(**inspected) == Benchmark()
+
+
+def test_the_benchmark_runs_and_writes_its_table(tmp_path):
+    done, out = papermill(tmp_path, "-y", "{time_steps: [1, 2], libraries: []}", notebook="benchmark")
+    assert done.returncode == 0, done.stderr
+    text, pictures, errors = outputs(out)
+    (table,) = tmp_path.glob("*.csv")
+    assert f"{table}" in text
+    assert len(pd.read_csv(table)) == 2 * 2 * 2
+    assert len(list(tmp_path.glob(f"{table.stem}-*.p[dn][fg]"))) == 4
+    assert len(pictures) == 1
+    assert "warn" not in errors.lower()
 
 
 @pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])

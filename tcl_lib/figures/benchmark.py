@@ -1,0 +1,52 @@
+"""The figure of a benchmark: time and memory of a step of training over T."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter
+
+from tcl_lib.figures.style import DOUBLE, drawing, entries, legend, panels, title
+
+NAMES = {"tcl_lib": "this study", "spikingjelly": "SpikingJelly", "snntorch": "snnTorch", "norse": "Norse"}
+PRECISIONS = {"32-true": "float32", "bf16-mixed": "bf16"}
+
+
+@drawing
+def speed(table: pd.DataFrame, width: float = DOUBLE) -> Figure:
+    """Milliseconds and peak memory of a step over T, from `benchmark.measure`'s table; bars are quartiles."""
+    figure, (time, memory) = panels(2, width, height=2.5, margin=0.8)
+    subjects = list(table["subject"].unique())
+    palette = dict(zip(subjects, sns.color_palette("colorblind", len(subjects)), strict=True))
+    markers = dict(zip(subjects, "oDs^vP", strict=False))
+    for (subject, precision), rows in table.groupby(["subject", "precision"], sort=False):
+        drawn = {"color": palette[subject], "marker": markers[subject]}
+        drawn |= {"ls": "-" if precision == "32-true" else "--"}
+        label = f"{NAMES.get(subject, subject)}, {PRECISIONS[precision]}"
+        steps, median = rows["time_steps"], rows["median_ms"]
+        time.errorbar(
+            steps, median, [median - rows["low_ms"], rows["high_ms"] - median], label=label, **drawn
+        )
+        memory.plot(steps, rows["peak_memory_mb"], **drawn)
+    time.set(title="time", ylabel="ms a step (median, quartiles)")
+    memory.set(title="memory", ylabel="peak above what was held (MB)")
+    for axes in (time, memory):
+        _double_logarithmic(axes, sorted(table["time_steps"].unique()))
+    first = table.iloc[0]
+    title(
+        figure,
+        f"{first['backbone']}, {first['batch_size']} images of {first['image_size']} x {first['image_size']},"
+        f" forward, backward and update, {first['rounds']} interleaved rounds",
+        f"{first['machine']}, torch {first['torch']}",
+    )
+    legend(figure, entries(time))
+    return figure
+
+
+def _double_logarithmic(axes: Axes, steps: list[int]) -> None:
+    axes.set(xscale="log", yscale="log", xlabel="time steps T", xticks=steps)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
