@@ -18,6 +18,7 @@ _HOME = {
 }
 _MODULES = {
     "backbones",
+    "benchmark",
     "config",
     "data",
     "environment",
@@ -25,6 +26,7 @@ _MODULES = {
     "events",
     "figures",
     "losses",
+    "machine",
     "neurons",
     "notebooks",
     "operations",

@@ -82,7 +82,7 @@ class SpikingNetwork(nn.Module):
         if steps < 1:
             raise ValueError(f"time_steps={steps}: must be a whole number >= 1")
         current = self.stem(images)  # [1 or T, B, C, H, W]
-        neurons, *layers = self.body
+        neurons, *layers = self.body  # the first ones alone need to be told T
         features = neurons(current, steps)  # [T, B, C, H, W]
         for layer in layers:
             features = layer(features)  # in the end [T, B, D]

@@ -18,14 +18,19 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import nn
+from tqdm import tqdm
 
 from tcl_lib import notebooks, peers
-from tcl_lib.checks import AtLeast1, AtLeast2, Folder, checked
+from tcl_lib.backbones import build_network
+from tcl_lib.checks import AtLeast1, AtLeast2, AtLeast4, AtLeast8, Folder, checked
 from tcl_lib.config import RunConfig
 from tcl_lib.environment import progress_bar, replacing
-from tcl_lib.machine import describe, keep_freed_memory, peak_memory
+from tcl_lib.evaluation import FiringRates
+from tcl_lib.machine import describe, fast_precision, find_device, keep_freed_memory, peak_memory
 from tcl_lib.neurons import compile_neurons
 from tcl_lib.peers import PEERS
+from tcl_lib.step import forward_and_backward
+from tcl_lib.training import build_optimizer
 
 CLASSES = 10
 
@@ -36,7 +41,8 @@ class Benchmark:
 
     backbone: Literal["convnet", "vggsnn", "resnet19"] = "convnet"
     time_steps: list[AtLeast1] = field(default_factory=lambda: [1, 2, 4, 8, 16])
-    batch_size: AtLeast2 = 32
+    long_time_steps: AtLeast4 = 32
+    batch_size: AtLeast8 = 32
     image_size: AtLeast2 = 32
     precisions: list[Literal["32-true", "bf16-mixed"]] = field(
         default_factory=lambda: ["32-true", "bf16-mixed"]
@@ -91,7 +97,7 @@ def subjects(benchmark: Benchmark) -> list[Subject]:
     def network_of(name: str) -> Callable[[int], nn.Module]:
         if name in PEERS and benchmark.backbone == "convnet":
             return lambda steps: PEERS[name](steps, shape[0], CLASSES)
-        return lambda steps: own[name](benchmark.run(steps), shape, CLASSES)
+        return lambda steps: own[name](benchmark.config(steps), shape, CLASSES)
 
     found = [
         Subject(
@@ -128,24 +134,13 @@ def measure(benchmark: Benchmark) -> pd.DataFrame:
     before (of a GPU, what torch allocates; else resident memory, on Linux alone); and what all rows share:
     backbone, batch_size, image_size, rounds, machine, torch.
     """
-    keep_freed_memory()  # for all subjects, as in training here
-    device = Fabric(accelerator=benchmark.device, devices=1).device
+    device = _device(benchmark)
     found = subjects(benchmark)
     rows = []
     with progress_bar(len(benchmark.time_steps) * len(found) * benchmark.rounds, name="benchmark") as bar:
         for steps in benchmark.time_steps:
             running = [_training_step(subject, steps, benchmark, device) for subject in found]
-            memory = []
-            for step in running:
-                step()  # compiles, and lets libraries choose their algorithms
-                memory.append(peak_memory(step, device))
-                step()
-            seconds = np.empty((len(found), benchmark.rounds))
-            for number in range(benchmark.rounds):
-                for index, step in enumerate(running):
-                    seconds[index, number] = _seconds(step, device)
-                    bar.update()
-            quartiles = 1e3 * np.quantile(seconds, [0.25, 0.5, 0.75], axis=1).T
+            quartiles, memory = _take_turns(running, benchmark.rounds, device, bar)
             for subject, (low, median, high), peak in zip(found, quartiles, memory, strict=True):
                 rows.append(
                     {
@@ -171,17 +166,36 @@ def measure(benchmark: Benchmark) -> pd.DataFrame:
     return table.assign(**shared, machine=describe(device), torch=torch.__version__)
 
 
-def name(table: pd.DataFrame) -> str:
-    """A name for the files of a benchmark: its backbone, batch and machine."""
+def measure_steps(benchmark: Benchmark, configs: dict[str, RunConfig]) -> pd.DataFrame:
+    """Time and memory of this study's own step, with its loss and the counting of spikes: a row a config.
+
+    Compiled, in the precision that the machine is fast in. Columns: step, median_ms, low_ms, high_ms,
+    peak_memory_mb, as in `measure`; x_time and x_memory, as multiples of the first row's.
+    """
+    device = _device(benchmark)
+    running = [_own_step(config, benchmark, device) for config in configs.values()]
+    with progress_bar(len(configs) * benchmark.rounds, name="benchmark") as bar:
+        quartiles, memory = _take_turns(running, benchmark.rounds, device, bar)
+    table = pd.DataFrame(quartiles, columns=["low_ms", "median_ms", "high_ms"])
+    table = table.assign(peak_memory_mb=memory)[["median_ms", "low_ms", "high_ms", "peak_memory_mb"]]
+    table.insert(0, "step", list(configs))
+    for column, of in (("x_time", "median_ms"), ("x_memory", "peak_memory_mb")):
+        table[column] = table[of] / table[of][0]
+    return table
+
+
+def file_name(table: pd.DataFrame) -> str:
+    """A name for the files of a benchmark: what was measured, and where."""
     first = table.iloc[0]
-    words = f"{first['backbone']} B{first['batch_size']} {first['machine']}"
+    steps = "-".join(map(str, table["time_steps"].unique()))
+    words = f"{first['backbone']} B{first['batch_size']} {first['image_size']}px T{steps} {first['machine']}"
     return "-".join("".join(c if c.isalnum() else " " for c in words).split())
 
 
 def save(table: pd.DataFrame, folder: Path) -> None:
-    """Write a benchmark's table, `folder`/`name`.csv. Raises OSError where that cannot be written."""
+    """Write a benchmark's table into the folder as `file_name`.csv. Raises OSError where that fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / f"{name(table)}.csv") as file:
+    with replacing(folder / f"{file_name(table)}.csv") as file:
         table.to_csv(file, index=False, float_format="%.6g")
 
 
@@ -194,9 +208,12 @@ def exponents(table: pd.DataFrame) -> pd.DataFrame:
     if table["time_steps"].nunique() < 2:
         return pd.DataFrame(rows)
     for (subject, precision), rest in table.groupby(["subject", "precision"], sort=False):
-        logs = np.log(rest[["time_steps", "median_ms", "peak_memory_mb"]].to_numpy(float))
-        time, memory = (np.polyfit(logs[:, 0], logs[:, column], 1)[0] for column in (1, 2))
-        rows.append({"subject": subject, "precision": precision, "time": time, "memory": memory})
+        row = {"subject": subject, "precision": precision}
+        for what, column in (("time", "median_ms"), ("memory", "peak_memory_mb")):
+            measured = rest[rest[column] > 0]
+            logs = np.log(measured["time_steps"]), np.log(measured[column])
+            row[what] = np.polyfit(*logs, 1)[0] if len(measured) > 1 else np.nan
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -224,6 +241,48 @@ def _training_step(
         optimizer.step()
 
     return step
+
+
+def _own_step(config: RunConfig, benchmark: Benchmark, device: torch.device) -> Callable[[], None]:
+    torch.manual_seed(0)
+    network = build_network(config, benchmark.image_shape, CLASSES)
+    network.to(memory_format=torch.channels_last)
+    compile_neurons(network, device)
+    fabric = Fabric(accelerator=device.type, devices=1, precision=fast_precision(device))
+    model, optimizer = fabric.setup(network, build_optimizer(network, config))
+    images = torch.randn(config.views * config.batch_size, *benchmark.image_shape, device=device)
+    labels = torch.arange(config.batch_size, device=device) % CLASSES
+
+    def step() -> None:
+        with FiringRates(model):
+            optimizer.zero_grad()
+            forward_and_backward(fabric, model, images, labels, config)
+            optimizer.step()
+
+    return step
+
+
+def _device(benchmark: Benchmark) -> torch.device:
+    keep_freed_memory()  # for all subjects, as in training here
+    device = find_device(benchmark.device)
+    return torch.device("cpu") if device.type == "mps" else device  # which nothing here waits for
+
+
+def _take_turns(
+    running: list[Callable[[], None]], rounds: int, device: torch.device, bar: tqdm
+) -> tuple[np.ndarray, list[float]]:
+    """The quartiles of every step's time in milliseconds, [steps, 3], and its peak memory in megabytes."""
+    memory = []
+    for step in running:
+        step()  # compiles, and lets libraries choose their algorithms
+        memory.append(peak_memory(step, device))
+        step()
+    seconds = np.empty((len(running), rounds))
+    for number in range(rounds):
+        for index, step in enumerate(running):
+            seconds[index, number] = _seconds(step, device)
+            bar.update()
+    return 1e3 * np.quantile(seconds, [0.25, 0.5, 0.75], axis=1).T, memory
 
 
 def _seconds(step: Callable[[], None], device: torch.device) -> float:

@@ -1,6 +1,6 @@
 """Whether a run's neurons are compiled: as `compile` says, or once the run proves long enough."""
 
-import time
+from time import perf_counter
 
 import torch
 from torch import nn
@@ -34,9 +34,9 @@ class Compilation:
         if self._config.compile != "auto":
             return
         if self._done == 1:
-            self._started = time.perf_counter()
+            self._started = perf_counter()
         if self._done == 1 + TIMED_STEPS:
-            pace = (time.perf_counter() - self._started) / TIMED_STEPS
+            pace = (perf_counter() - self._started) / TIMED_STEPS
             rest = pace * (self._steps - self._done)
             if rest > SECONDS_PER_TIME_STEP * self._config.time_steps:
                 if self._verbose:

@@ -25,7 +25,9 @@ from tcl_lib.checks import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CACHE = REPOSITORY / "data" / "cache"  # decoded images and counted frames; may be deleted at any time
+CACHE = (
+    REPOSITORY / "data" / "cache"
+)  # decoded images, counted frames, compiled neurons; may be deleted at any time
 
 # Where things lie and what they run on: a run is the same run whatever these say.
 PLACEMENT = ("compile", "device", "runs_dir", "run_name", "overwrite")

@@ -2,14 +2,27 @@
 
 import ctypes
 import gc
+import logging
 import platform
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name (auto, cpu, cuda, mps). Raises ValueError where the machine has none."""
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(name, True):
+        raise ValueError(
+            f"device={name!r}: torch {torch.__version__} finds none on this machine; use 'auto' or 'cpu'"
+        )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what was asked for
+    return Fabric(accelerator=name, devices=1).device
 
 
 def fast_precision(device: torch.device) -> str:

@@ -4,8 +4,8 @@ Shapes: T time steps, B batch, n neurons of a batch. The state starts at rest in
 It is float32 (float64 for float64), whatever precision the current has: bfloat16 inside autocast.
 
 A neuron sees nothing but its own current, so that all of a layer's are one long row, in the order in which
-they lie in memory: [T, n]. `_spikes` and `_gradient` are written for that row. Run as they are, they make a
-pass over memory for every operation; compiled, one pass in all, to the same bits on a CPU.
+they lie in memory: [T, n]. `_kernels` are written for that row. Run as they are, they make a pass over memory
+for every operation; compiled, on a CPU, one pass in all, to the same bits.
 """
 
 import os
@@ -132,14 +132,16 @@ def _kernels(
     def potentials(current: Tensor) -> list[Tensor]:
         """The membrane potential of every step, before its reset: Norse's step, operation by operation."""
         v = torch.zeros_like(current[0], dtype=torch.promote_types(current.dtype, torch.float32))
-        i = 0.0
+        kept = None  # of the synaptic current
         result = []
         for x in current if len(current) == steps else steps * [current[0]]:
-            i = i + x.to(v.dtype) / leak
+            i = x.to(v.dtype) / leak
+            if synaptic_leak is not None:
+                i = i if kept is None else kept + i
+                kept = i - synaptic_leak * i
             v = v + leak * (i - v)
             result.append(v)
             v = torch.where(v > v_th, 0.0, v)
-            i = 0.0 if synaptic_leak is None else i - synaptic_leak * i
         return result
 
     def spikes(current: Tensor) -> Tensor:
@@ -172,10 +174,9 @@ def _compiled(
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
     """The same, each fused into one pass over memory when it is first called."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "compiled"))
-    # take the processor's word for its vector instructions: trying each out costs 5 s in every process
-    os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
-    # every T and precision is a variant of the same two functions: torch gives up after eight of them
-    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    # every T, precision, decay and threshold is a variant of the same two functions: torch gives up at eight
+    for limit in ("recompile_limit", "accumulated_recompile_limit"):
+        setattr(torch._dynamo.config, limit, max(4096, getattr(torch._dynamo.config, limit)))
     spikes, gradient = _kernels(steps, leak, synaptic_leak, v_th)
     return tuple(torch.compile(kernel, dynamic=True, fullgraph=True) for kernel in (spikes, gradient))
 
@@ -211,9 +212,10 @@ def compile_neurons(network: nn.Module, device: torch.device | str = "cpu") -> s
     the answer says in one line what is missing.
     """
     try:
-        lif(torch.ones(1, 1, 2, device=device), compiled=True)
+        current = torch.ones(1, 1, 2, device=device, requires_grad=True)
+        lif(current, compiled=True).sum().backward()
     except Exception as error:  # of whatever stands between torch and a compiler on this machine
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return " ".join([type(error).__name__, *str(error).split("\n")[:1]])
     for module in network.modules():
         if isinstance(module, Spiking):
             module.compiled = True

@@ -51,7 +51,7 @@ FILES = (RESULT, *EVALUATION, CHECKPOINT, METRICS, CONFIG)  # in the order in wh
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, read from its folder; its config's precision is the one that was used."""
+    """A finished run, read from its folder."""
 
     path: Path
     config: RunConfig
@@ -123,10 +123,15 @@ class Run:
         return found
 
     @cached_property
+    def used(self) -> RunConfig:
+        """The config with the precision that was used, where it says "auto"."""
+        return replace(self.config, precision=load_precision(self.path))
+
+    @cached_property
     def setting(self) -> str:
         """What runs must have in common to be compared: the config's setting, and how many samples."""
         images = self._data("images")
-        return f"{self.config.setting}, {images['train']} training and {images['test']} test samples"
+        return f"{self.used.setting}, {images['train']} training and {images['test']} test samples"
 
     def _data(self, what: str) -> Any:
         """What config.json says of the data."""
@@ -174,7 +179,7 @@ def load_run(path: str | Path) -> Run:
         raise FileNotFoundError(f"{path}: is not a run, it holds no {CONFIG}")
     if not (path / RESULT).exists():
         raise ValueError(f"{path}: the run is not finished; start it again to continue it")
-    return Run(path, replace(saved_config(path), precision=load_precision(path)))
+    return Run(path, saved_config(path))
 
 
 def load_runs(root: str | Path = "runs") -> pd.DataFrame:
@@ -212,7 +217,7 @@ def table(found: Iterable[Run]) -> pd.DataFrame:
 def _row(run: Run) -> dict:
     labels = {"name": run.name, "path": str(run.path), "data": run.config.data_label}
     labels |= {"setting": run.setting, "variant": run.config.variant}
-    return labels | run.config.to_dict() | run.result
+    return labels | run.used.to_dict() | run.result
 
 
 def one_setting(table: pd.DataFrame) -> str:
@@ -260,8 +265,11 @@ def saved_config(path: Path) -> RunConfig:
 
 
 def load_precision(path: Path) -> str:
-    """The precision that a run was started in, of its config's "auto" too."""
-    return read_json(path / CONFIG).get("precision") or saved_config(path).precision
+    """The precision that a run was started in. Raises ValueError where config.json is damaged."""
+    saved = read_json(path / CONFIG).get("precision", saved_config(path).precision)
+    if saved not in ("auto", "32-true", "bf16-mixed"):
+        raise ValueError(f"{path / CONFIG}: is damaged (precision {saved!r})")
+    return saved
 
 
 def find_finished(config: RunConfig) -> Run | None:
@@ -273,6 +281,8 @@ def find_finished(config: RunConfig) -> Run | None:
     if config.overwrite or not (path / CONFIG).exists():
         return None
     saved, given = saved_config(path).identity(), config.identity()
+    if config.precision == "auto":
+        given["precision"] = saved["precision"]  # whichever it was
     changes = [
         f"{key}={saved.get(key)!r} there, {given.get(key)!r} here"
         for key in given | saved

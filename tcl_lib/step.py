@@ -32,7 +32,8 @@ def forward_and_backward(
         fabric.backward(sum(terms.values()))
         return output, terms
 
-    parts = images.chunk(config.micro_batches, dim=-4)
+    count = min(config.micro_batches, images.shape[-4] // 2)  # batch norm needs two samples
+    parts = images.tensor_split(count, dim=-4)
     with torch.no_grad():
         outputs = [model(part) for part in parts]
     output = NetworkOutput(*(torch.cat(of, dim=1).requires_grad_() for of in zip(*outputs, strict=True)))
@@ -53,11 +54,10 @@ def forward_and_backward(
 def _running_statistics_kept(network: nn.Module) -> Iterator[None]:
     """While open, batch norm normalises as in training but does not count what it sees."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm in norms:
+            norm.track_running_stats = True

@@ -180,7 +180,7 @@ def _short(row: pd.Series) -> str:
     """A setting's name for files: what a run's name spells out of it, and a hash where it is not all."""
     data = row["data"].replace("folder (", "").replace("events_", "")
     words = "".join(character if character.isalnum() or character in "-_" else " " for character in data)
-    config = runs.load_run(row["path"]).config
+    config = runs.load_run(row["path"]).used
     further = config.setting != f"{config.data_label}, {config.backbone}, T = {config.time_steps}"
     name = f"{'-'.join(words.split())}-{config.backbone}-T{config.time_steps}"
     return name + (digest(row["setting"]) if further else "")

@@ -1,6 +1,5 @@
 """`train(config)`: the only way to train."""
 
-import logging
 import math
 import time
 from collections import defaultdict
@@ -21,7 +20,7 @@ from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.environment import git_commit, progress_bar, versions
 from tcl_lib.evaluation import Evaluation, FiringRates, accuracy_by_step, evaluate, predict
 from tcl_lib.losses import ce
-from tcl_lib.machine import describe, fast_precision, keep_freed_memory
+from tcl_lib.machine import describe, fast_precision, find_device, keep_freed_memory
 from tcl_lib.step import forward_and_backward
 
 
@@ -30,11 +29,11 @@ def train(config: RunConfig, *, verbose: bool = True) -> runs.Run:
 
     Says a line an epoch, if verbose.
 
-    A finished run is given back without training; one that was cut off goes on after its last full epoch, to
-    the same numbers. Raises ValueError for parameters that do not fit the data or the machine, RuntimeError
-    for a network that falls silent, FloatingPointError for a loss that is not finite.
+    A finished run is given back without training; one that was cut off goes on after its last full epoch, on
+    a CPU to the same numbers. Raises ValueError for parameters that do not fit the data or the machine,
+    RuntimeError for a network that falls silent, FloatingPointError for a loss that is not finite.
     """
-    device = _device(config)
+    device = find_device(config.device)
     finished = runs.find_finished(config)
     if finished is not None:
         if verbose:
@@ -198,22 +197,12 @@ def _line(row: dict[str, float], config: RunConfig) -> str:
     )
 
 
-def _device(config: RunConfig) -> torch.device:
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what precision was asked for
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not usable.get(config.device, True):
-        raise ValueError(
-            f"device={config.device!r}: torch {torch.__version__} finds none on this machine;"
-            " use 'auto' or 'cpu'"
-        )
-    return Fabric(accelerator=config.device, devices=1).device
-
-
 def _precision(config: RunConfig, device: torch.device) -> str:
     """The precision of "auto": that of the run which is continued, or what the machine is fast in."""
     if config.precision != "auto":
         return config.precision
-    continued = (config.run_path / runs.CHECKPOINT).exists() and not config.overwrite
+    files = (config.run_path / name for name in (runs.CONFIG, runs.CHECKPOINT))
+    continued = all(file.exists() for file in files) and not config.overwrite
     saved = runs.load_precision(config.run_path) if continued else "auto"
     return fast_precision(device) if saved == "auto" else saved
 

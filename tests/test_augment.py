@@ -1,9 +1,12 @@
 """Augmentation against plain loops over samples."""
 
+from time import perf_counter
+
 import numpy as np
 import pytest
 import torch
 
+from tcl_lib import RunConfig, build_network
 from tcl_lib.data.augment import augment, crop_and_flip, erase_square
 
 
@@ -93,3 +96,20 @@ def test_any_shape_of_image(shape):
     batch = images(height=shape[0], width=shape[1])
     views = augment(batch, seeded(), flip=True, cutout=0, autoaugment=False)
     assert views.shape == batch.shape
+
+
+def test_feeding_takes_little_of_a_step():
+    """Augmented views of 128 images of 32x32 against a step of the smallest network, one at a time."""
+    stored = torch.randint(0, 256, (128, 3, 32, 32), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    network = build_network(RunConfig(loss="ce"), (3, 32, 32), 10)
+    network.to(memory_format=torch.channels_last)
+    feeding, learning = [], []
+    for _ in range(3):
+        started = perf_counter()
+        images = augment(stored, generator, flip=True, cutout=8, autoaugment=False).float()
+        feeding.append(perf_counter() - started)
+        started = perf_counter()
+        network(images).logits.sum().backward()
+        learning.append(perf_counter() - started)
+    assert min(feeding) < 0.05 * min(learning)

@@ -1,6 +1,8 @@
 """What the machine can do, and that a run follows it."""
 
 import json
+import math
+import platform
 import subprocess
 import sys
 
@@ -43,24 +45,28 @@ def test_the_machine_is_described():
     assert "\n" not in line
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
-@pytest.mark.parametrize("keep", [False, True])
-def test_memory_that_is_kept_is_not_mapped_anew(keep):
-    """Page faults of allocating and filling 80 MB again and again, in a process of its own."""
-    script = f"""
-import resource, torch
+def test_memory_that_is_kept_is_not_mapped_anew():
+    """Page faults of allocating and filling 80 MB again and again, in processes of their own."""
+    script = """
+import resource, sys, torch
 from tcl_lib.machine import keep_freed_memory
-if {keep}:
+if sys.argv[1] == "keep":
     keep_freed_memory()
-torch.ones(20_000_000)
+for _ in range(10):  # until the heap has its size
+    torch.ones(20_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     torch.ones(20_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    faults = int(done.stdout)
-    assert faults < 100 if keep else faults > 1000
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("of glibc")
+    faults = {}
+    for what in ("keep", "give"):
+        command = [sys.executable, "-c", script, what]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        faults[what] = int(done.stdout)
+    assert faults["keep"] < faults["give"] / 10
 
 
 def test_a_run_says_what_precision_it_had_and_keeps_it(tiny, monkeypatch):
@@ -69,18 +75,28 @@ def test_a_run_says_what_precision_it_had_and_keeps_it(tiny, monkeypatch):
     run = train(config, verbose=False)
     description = json.loads((run.path / "config.json").read_text())
     assert description["parameters"]["precision"] == "auto"
-    assert description["precision"] == run.config.precision == "bf16-mixed"
+    assert run.config == config
+    assert description["precision"] == run.used.precision == "bf16-mixed"
     assert run.setting.startswith("digits, convnet, T = 2")
     assert "precision bf16-mixed" in run.setting
     # on a machine that is fast in another precision it is still that run
     monkeypatch.setattr("tcl_lib.training.fast_precision", lambda device: "32-true")
-    assert train(config, verbose=False).config.precision == "bf16-mixed"
+    assert train(config, verbose=False).used.precision == "bf16-mixed"
     (run.path / "result.json").unlink()
-    assert train(config, verbose=False).config.precision == "bf16-mixed"
+    assert train(config, verbose=False).used.precision == "bf16-mixed"
     # float32 is what a reader assumes, and not a part of the setting
     single = train(tiny(precision="auto", loss="ce", epochs=1, run_name="single"), verbose=False)
     assert "precision" not in single.setting
-    assert load_run(single.path).config.precision == "32-true"
+    assert load_run(single.path).used.precision == "32-true"
+
+
+def test_auto_takes_a_run_of_that_name_in_whatever_precision(tiny):
+    """Runs made before there was "auto" stay what they are."""
+    named = {"loss": "ce", "epochs": 1, "run_name": "one"}
+    first = train(tiny(precision="32-true", **named), verbose=False)
+    assert train(tiny(precision="auto", **named), verbose=False).path == first.path
+    with pytest.raises(ValueError, match="precision='32-true' there, 'bf16-mixed' here"):
+        train(tiny(precision="bf16-mixed", **named))
 
 
 def test_bf16_does_no_harm_to_accuracy(tiny):
@@ -103,4 +119,7 @@ def test_memory_is_what_a_step_holds_at_its_peak():
     def step():
         torch.ones(30_000_000)  # 120 MB
 
-    assert peak_memory(step, CPU) == pytest.approx(120, abs=15)
+    peak = peak_memory(step, CPU)
+    if math.isnan(peak):
+        pytest.skip("the system does not tell")
+    assert peak == pytest.approx(120, abs=15)

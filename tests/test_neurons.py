@@ -169,6 +169,51 @@ def test_compiled_and_plain_agree_to_the_bit(neuron, still, shape):
     assert torch.equal(results[0][1], results[1][1])
 
 
+def test_many_steps_in_bf16_compiled_agree_to_the_bit():
+    current = (1.5 * torch.randn(11, 3, 5)).bfloat16()
+    weight = torch.randn(11, 3, 5).bfloat16()
+    results = []
+    for compiled in (False, True):
+        x = current.clone().requires_grad_()
+        spikes = lif(x, 0.9, compiled=compiled)
+        results.append((spikes, *torch.autograd.grad((spikes * weight).sum(), x)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="of a GPU")
+@pytest.mark.parametrize("neuron", [lif, lif_synaptic])
+def test_compiled_on_a_gpu(neuron):
+    """To rounding: its compiler may join a product and a sum."""
+    current = 1.5 * torch.randn(4, 2, 16, 4, 4, device="cuda")
+    results = []
+    for compiled in (False, True):
+        x = current.clone().requires_grad_()
+        spikes = neuron(x, 0.9, compiled=compiled)
+        results.append((spikes, *torch.autograd.grad(spikes.sum(), x)))
+    same = (results[0][0] == results[1][0]).float().mean()
+    assert same > 0.999
+    assert (results[0][1] - results[1][1]).abs().mean() < 1e-3
+
+
+def test_another_process_finds_what_was_compiled(tmp_path):
+    script = """
+import torch
+from torch._dynamo.utils import counters
+from tcl_lib.neurons import lif
+lif(torch.ones(2, 3), compiled=True)
+print(counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"])
+"""
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    counts = [
+        subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert counts == [["0", "1"], ["1", "0"]]
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("neuron", [lif, lif_synaptic])
 def test_the_gradient_needs_the_current_alone(neuron, compiled):

@@ -88,7 +88,9 @@ def test_the_benchmark_s_cell_is_its_parameters():
 
 
 def test_the_benchmark_runs_and_writes_its_table(tmp_path):
-    done, out = papermill(tmp_path, "-y", "{time_steps: [1, 2], libraries: []}", notebook="benchmark")
+    done, out = papermill(
+        tmp_path, "-y", "{time_steps: [1, 2], long_time_steps: 4, libraries: []}", notebook="benchmark"
+    )
     assert done.returncode == 0, done.stderr
     text, pictures, errors = outputs(out)
     (table,) = tmp_path.glob("*.csv")

@@ -69,10 +69,36 @@ def test_batch_norm_sees_a_part_at_a_time():
     sum(LOSSES["tcl"](type(outputs[0])(*joined), labels, config).values()).backward()
     for name, parameter in plain.named_parameters():
         assert_close(found[name], parameter.grad, rtol=1e-9, atol=1e-12)
-    for (name, kept), expected in zip(network.named_buffers(), plain.buffers(), strict=True):
-        if "running" in name:
-            assert_close(kept, expected)
-    assert all(m.momentum == 0.1 for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    for kept, expected in zip(network.buffers(), plain.buffers(), strict=True):
+        assert_close(kept, expected)
+    assert all(m.track_running_stats for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize(("batch_size", "micro_batches"), [(10, 4), (64, 24), (3, 3), (9, 2)])
+def test_no_part_is_of_one_image(batch_size, micro_batches):
+    config = RunConfig(loss="ce", batch_size=max(batch_size, 2 * micro_batches), micro_batches=micro_batches)
+    network = build_network(config, (2, 8, 8), 5)
+    seen = []
+    network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    images, labels = torch.randn(batch_size, 2, 8, 8), torch.arange(batch_size) % 5
+    forward_and_backward(FABRIC, FABRIC.setup_module(network), images, labels, config)
+    assert min(seen) >= 2
+    assert sum(seen) == 2 * batch_size
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_parts_under_bf16_autocast():
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    whole = RunConfig(loss="tcl", time_steps=3, batch_size=10, projection_dim=8)
+    split = RunConfig(loss="tcl", time_steps=3, batch_size=10, projection_dim=8, micro_batches=3)
+    network = prepared(whole, norms=False).float()
+    images, labels = batch(whole, frames=False)
+    found = []
+    for config in (whole, split):
+        network.zero_grad()
+        forward_and_backward(fabric, fabric.setup_module(network), images.float(), labels, config)
+        found.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+    assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.99
 
 
 def test_parts_too_small_are_refused():

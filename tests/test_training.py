@@ -201,8 +201,9 @@ def test_a_run_killed_before_its_result_only_needs_that(tiny):
     pd.testing.assert_frame_equal(again.metrics, metrics, check_exact=True)
 
 
-def test_a_run_that_lost_its_config_starts_anew(tiny):
-    config = tiny()
+@pytest.mark.parametrize("precision", ["32-true", "auto"])
+def test_a_run_that_lost_its_config_starts_anew(tiny, precision):
+    config = tiny(precision=precision)
     run = train(config)
     expected = numbers(run)
     (run.path / runs.CONFIG).unlink()
