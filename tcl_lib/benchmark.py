@@ -65,9 +65,15 @@ class Benchmark:
         names = [parameter.name for parameter in dataclasses.fields(cls)]
         return cls(**notebooks.parameters(namespace, names))
 
-    def run(self, time_steps: int) -> RunConfig:
-        """The run that a step of training is taken from."""
-        return RunConfig(backbone=self.backbone, time_steps=time_steps, batch_size=self.batch_size, loss="ce")
+    def config(self, time_steps: int, loss: str = "ce", micro_batches: int = 1) -> RunConfig:
+        """A run of which a step is measured."""
+        return RunConfig(
+            backbone=self.backbone,
+            time_steps=time_steps,
+            batch_size=self.batch_size,
+            loss=loss,
+            micro_batches=micro_batches,
+        )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -1,9 +1,9 @@
 """The same network in each of the field's libraries, as its documentation has a user write it.
 
 64C3-AP2-64C3-AP2-128C3-128C3, global average pooling, a linear layer (`backbones.convnet`), with the neuron
-`v = 0.5 v + x`, threshold 1, hard reset: the same spikes from the same weights. The surrogate gradient is the
-triangle that each has, or what goes by that name (snnTorch's is none, Norse's is twice as wide here). An image
-is shown at every step; all give the mean of the logits over the steps, [B, K].
+`v = 0.5 v + x`, threshold 1, hard reset: the same spikes from the same weights. The surrogate gradient is
+what each library calls a triangle (snnTorch's is none, Norse's is twice as wide here). An image is shown at
+every step; all give the mean of the logits over the steps, [B, K].
 
 These are optional dependencies (`pip install -e ".[benchmark]"`), imported where they are used.
 """

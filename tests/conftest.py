@@ -1,14 +1,21 @@
 """What tests share: a run small enough for seconds, and folders of images."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config
 from PIL import Image
 
 from tcl_lib import RunConfig
 from tcl_lib.config import REPOSITORY
+
+# Before it compiles, torch tries out the processor's vector instructions, for ten seconds in every process:
+# take the processor's word, here and in the processes that tests start.
+torch._inductor.config.cpp.vec_isa_ok = True
+os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
 
 # Real recordings, not part of the repository; the README says what they are and where they come from.
 RECORDINGS = REPOSITORY / "data" / "recordings"

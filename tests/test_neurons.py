@@ -126,7 +126,6 @@ PLAIN = [
 COMPILED = [
     (torch.float32, 0.5, 1.0, 4, torch.channels_last, True),
     (torch.bfloat16, 0.5, 1.0, 4, torch.channels_last, True),
-    (torch.bfloat16, 0.9, 0.7, 3, torch.contiguous_format, True),
     (torch.float64, 0.3, 1.3, 2, torch.contiguous_format, True),
     (torch.float32, 0.0, 1.0, 1, torch.channels_last, True),
 ]
@@ -154,7 +153,7 @@ def test_equals_norse_forward_and_gradient(neuron, norse, dtype, decay, v_th, st
     assert_close(current.grad.to(exact), norse_current.grad, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("shape", [(4, 1, 1), (4, 3, 1, 1), (4, 2, 3, 5, 7), (4, 2, 16, 4, 4), (4, 33)])
+@pytest.mark.parametrize("shape", [(4, 3, 1, 1), (4, 2, 3, 5, 7), (4, 2, 16, 4, 4), (4, 33)])
 @pytest.mark.parametrize("still", [False, True])
 @pytest.mark.parametrize("neuron", [lif, lif_synaptic])
 def test_compiled_and_plain_agree_to_the_bit(neuron, still, shape):
