@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from tcl_lib import notebooks, peers
 from tcl_lib.backbones import build_network
-from tcl_lib.checks import AtLeast1, AtLeast2, AtLeast4, AtLeast8, Folder, checked
+from tcl_lib.checks import AtLeast1, AtLeast2, AtLeast4, AtLeast16, Folder, checked
 from tcl_lib.config import RunConfig
 from tcl_lib.environment import progress_bar, replacing
 from tcl_lib.evaluation import FiringRates
@@ -42,7 +42,7 @@ class Benchmark:
     backbone: Literal["convnet", "vggsnn", "resnet19"] = "convnet"
     time_steps: list[AtLeast1] = field(default_factory=lambda: [1, 2, 4, 8, 16])
     long_time_steps: AtLeast4 = 32
-    batch_size: AtLeast8 = 32
+    batch_size: AtLeast16 = 32
     image_size: AtLeast2 = 32
     precisions: list[Literal["32-true", "bf16-mixed"]] = field(
         default_factory=lambda: ["32-true", "bf16-mixed"]

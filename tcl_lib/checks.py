@@ -17,7 +17,7 @@ class Bound(NamedTuple):
 AtLeast1 = Annotated[int, Bound("a whole number >= 1", lambda n: n >= 1)]
 AtLeast2 = Annotated[int, Bound("a whole number >= 2", lambda n: n >= 2)]
 AtLeast4 = Annotated[int, Bound("a whole number >= 4", lambda n: n >= 4)]
-AtLeast8 = Annotated[int, Bound("a whole number >= 8", lambda n: n >= 8)]
+AtLeast16 = Annotated[int, Bound("a whole number >= 16", lambda n: n >= 16)]
 NotNegative = Annotated[int, Bound("a whole number >= 0", lambda n: n >= 0)]
 Seed = Annotated[int, Bound("a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)]
 Positive = Annotated[float, Bound("a number > 0", lambda x: x > 0)]

@@ -129,8 +129,8 @@ def _kernels(
     The current is [T, n], or [1, n] and the same at every step; so is its gradient, then summed over them.
     """
 
-    def potentials(current: Tensor) -> list[Tensor]:
-        """The membrane potential of every step, before its reset: Norse's step, operation by operation."""
+    def membrane(current: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Of every step the potential before its reset, and whether it fires: Norse's step by step."""
         v = torch.zeros_like(current[0], dtype=torch.promote_types(current.dtype, torch.float32))
         kept = None  # of the synaptic current
         result = []
@@ -140,12 +140,13 @@ def _kernels(
                 i = i if kept is None else kept + i
                 kept = i - synaptic_leak * i
             v = v + leak * (i - v)
-            result.append(v)
-            v = torch.where(v > v_th, 0.0, v)
+            fires = v > v_th
+            result.append((v, fires))
+            v = torch.where(fires, 0.0, v)
         return result
 
     def spikes(current: Tensor) -> Tensor:
-        return torch.stack([torch.where(v > v_th, 1.0, 0.0).to(current.dtype) for v in potentials(current)])
+        return torch.stack([torch.where(fires, 1.0, 0.0).to(current.dtype) for _, fires in membrane(current)])
 
     def gradient(current: Tensor, upstream: Tensor) -> Tensor:
         """With the triangle s'[t] = max(0, 1 - |v[t] - v_th|), from the last step to the first:
@@ -155,10 +156,10 @@ def _kernels(
         """
         dv = di = 0.0
         result = []
-        for v, ds in reversed(list(zip(potentials(current), upstream, strict=True))):
+        for (v, fires), ds in reversed(list(zip(membrane(current), upstream, strict=True))):
             triangle = (1 - (v - v_th).abs()).clamp(min=0)
-            kept = torch.where(v > v_th, 0.0, 1.0) - v * triangle
-            dv = ds.to(v.dtype) * triangle + dv * ((1 - leak) * kept)
+            carried = (1 - leak) * (torch.where(fires, 0.0, 1.0) - v * triangle)
+            dv = ds.to(v.dtype) * triangle + dv * carried
             di = dv if synaptic_leak is None else dv + di * (1 - synaptic_leak)
             result.insert(0, di)
         if len(current) < steps:

@@ -111,22 +111,22 @@ def test_what_makes_no_sense_is_refused(parameters, message):
 
 
 def test_a_table_of_a_small_benchmark():
-    small = Benchmark(time_steps=[1, 3], batch_size=8, image_size=8, rounds=2, libraries=[], device="cpu")
+    small = Benchmark(time_steps=[1, 3], batch_size=16, image_size=8, rounds=2, libraries=[], device="cpu")
     table = measure(small)
     assert table.groupby(["subject", "precision"]).size().tolist() == [2] * 4
     assert (table["low_ms"] <= table["median_ms"]).all()
     assert (table["median_ms"] <= table["high_ms"]).all()
-    assert np.allclose(table["images_per_second"], 8000 / table["median_ms"])
+    assert np.allclose(table["images_per_second"], 16000 / table["median_ms"])
     for _, rows in table.groupby("time_steps"):
         assert rows[rows["subject"] == "ReLU"]["x_limit"].min() == 1
         assert rows[rows["subject"] == "tcl_lib"]["x_tcl_lib"].min() == 1
     assert not (table["peak_memory_mb"] <= 0).any()
     assert table["machine"].str.contains("threads").all()
-    assert benchmark.file_name(table).startswith("convnet-B8-8px-T1-3-")
+    assert benchmark.file_name(table).startswith("convnet-B16-8px-T1-3-")
 
 
 def test_own_steps_are_multiples_of_the_first():
-    small = Benchmark(batch_size=8, image_size=8, rounds=2, device="cpu")
+    small = Benchmark(batch_size=16, image_size=8, rounds=2, device="cpu")
     table = measure_steps(small, {"one": small.config(2), "two": small.config(2, "stcl", micro_batches=2)})
     assert table["step"].tolist() == ["one", "two"]
     assert table["x_time"].tolist() == pytest.approx((table["median_ms"] / table["median_ms"][0]).tolist())

@@ -56,7 +56,7 @@ def papermill(tmp_path, *parameters: str, notebook="train", cwd=REPOSITORY):
     if notebook == "train":
         small |= {"train_size": 96, "time_steps": 2, "epochs": 2, "batch_size": 32}
     elif notebook == "benchmark":
-        small = {"folder": tmp_path, "batch_size": 8, "image_size": 8, "rounds": 2}
+        small = {"folder": tmp_path, "batch_size": 16, "image_size": 8, "rounds": 2}
     else:
         small |= {"figures_dir": tmp_path / "figures"}
     arguments = [part for name, value in small.items() for part in ("-p", name, str(value))]
