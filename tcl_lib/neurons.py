@@ -8,6 +8,7 @@ they lie in memory: [T, n]. `_kernels` are written for that row. Run as they are
 for every operation; compiled, on a CPU, one pass in all, to the same bits.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -175,6 +176,8 @@ def _compiled(
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
     """The same, each fused into one pass over memory when it is first called."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE / "compiled"))
+    # its warning that there is a CUDA compiler and no GPU
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     # every T, precision, decay and threshold is a variant of the same two functions: torch gives up at eight
     for limit in ("recompile_limit", "accumulated_recompile_limit"):
         setattr(torch._dynamo.config, limit, max(4096, getattr(torch._dynamo.config, limit)))
