@@ -314,7 +314,7 @@ def test_a_large_batch_fits():
 
     step()
     memory = peak_memory(step, torch.device("cpu"))
-    assert math.isnan(memory) or memory < 1000  # megabytes, where the system tells
+    assert math.isnan(memory) or memory < 2000  # megabytes, where the system tells; half of it alone
     with torch.no_grad():
         z = F.normalize(embeddings.detach().double().flatten(0, 2), dim=-1)
         of = labels.expand(10, 2, 256).flatten()
