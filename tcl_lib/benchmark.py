@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple, get_type_hints
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from tcl_lib import notebooks, peers
 from tcl_lib.backbones import build_network
-from tcl_lib.checks import AtLeast1, AtLeast2, AtLeast4, AtLeast16, Folder, checked
+from tcl_lib.checks import AtLeast1, AtLeast2, AtLeast4, AtLeast16, Folder, check_fields
 from tcl_lib.config import RunConfig
 from tcl_lib.environment import progress_bar, replacing
 from tcl_lib.evaluation import FiringRates
@@ -53,8 +53,7 @@ class Benchmark:
     folder: Folder | None = None
 
     def __post_init__(self):
-        for name, annotation in get_type_hints(Benchmark, include_extras=True).items():
-            object.__setattr__(self, name, checked(name, getattr(self, name), annotation))
+        check_fields(self)
         for name in ("time_steps", "precisions"):
             if not getattr(self, name):
                 raise ValueError(f"{name}=[]: must hold one value at the least")

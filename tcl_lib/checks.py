@@ -4,7 +4,7 @@ import math
 import re
 import types
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 
 class Bound(NamedTuple):
@@ -41,6 +41,12 @@ Name = Annotated[
 ]
 
 _MISFIT = object()
+
+
+def check_fields(parameters: Any) -> None:
+    """Put every field of a frozen dataclass in the form of its annotation, as `checked` has it."""
+    for name, annotation in get_type_hints(type(parameters), include_extras=True).items():
+        object.__setattr__(parameters, name, checked(name, getattr(parameters, name), annotation))
 
 
 def checked(name: str, value: Any, annotation: Any) -> Any:

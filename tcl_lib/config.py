@@ -21,6 +21,7 @@ from tcl_lib.checks import (
     Seed,
     Size,
     Weight,
+    check_fields,
     checked,
 )
 
@@ -121,8 +122,7 @@ class RunConfig:
     overwrite: bool = False
 
     def __post_init__(self):
-        for name, annotation in _annotations().items():
-            object.__setattr__(self, name, checked(name, getattr(self, name), annotation))
+        check_fields(self)
         if self.dataset in FOLDERS and self.data_root is None:
             raise ValueError(
                 f"data_root=None: dataset {self.dataset!r} needs the folder that holds train/ and test/"

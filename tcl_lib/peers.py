@@ -31,30 +31,39 @@ def _plain(conv, norm, pool, neuron, channels: int) -> list[nn.Module]:
     return layers
 
 
+class _Peer(nn.Module):
+    """A library's network, and how a batch goes through it: [B, C, H, W] -> [B, K]."""
+
+    def __init__(self, network: nn.Module, run: Callable[[nn.Module, Tensor], Tensor]):
+        super().__init__()
+        self.network, self.run = network, run
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.run(self.network, images)
+
+
 def spikingjelly(time_steps: int, channels: int, classes: int) -> nn.Module:
     """SpikingJelly, multi-step: its layers fold time into the batch."""
-    from spikingjelly.activation_based import functional, layer, neuron, surrogate
+    from spikingjelly.activation_based import functional, layer
 
-    def lif() -> nn.Module:
-        triangle = surrogate.PiecewiseQuadratic(alpha=1.0)
-        return neuron.LIFNode(tau=2.0, decay_input=False, surrogate_function=triangle)
-
-    layers = _plain(layer.Conv2d, layer.BatchNorm2d, layer.AvgPool2d, lif, channels)
+    layers = _plain(layer.Conv2d, layer.BatchNorm2d, layer.AvgPool2d, _spikingjelly_lif, channels)
     network = nn.Sequential(
         *layers, layer.AdaptiveAvgPool2d(1), layer.Flatten(), layer.Linear(PLAN[-1], classes)
     )
     functional.set_step_mode(network, "m")
 
-    class Network(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = network
+    def run(network: nn.Module, images: Tensor) -> Tensor:
+        functional.reset_net(network)
+        return network(images.unsqueeze(0).repeat(time_steps, 1, 1, 1, 1)).mean(0)
 
-        def forward(self, images: Tensor) -> Tensor:
-            functional.reset_net(self.network)
-            return self.network(images.unsqueeze(0).repeat(time_steps, 1, 1, 1, 1)).mean(0)
+    return _Peer(network, run)
 
-    return Network()
+
+def _spikingjelly_lif() -> nn.Module:
+    from spikingjelly.activation_based import neuron, surrogate
+
+    triangle = surrogate.PiecewiseQuadratic(alpha=1.0)
+    return neuron.LIFNode(tau=2.0, decay_input=False, surrogate_function=triangle, step_mode="m")
 
 
 def snntorch(time_steps: int, channels: int, classes: int) -> nn.Module:
@@ -70,16 +79,11 @@ def snntorch(time_steps: int, channels: int, classes: int) -> nn.Module:
     layers = _plain(nn.Conv2d, nn.BatchNorm2d, nn.AvgPool2d, lif, channels)
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(PLAN[-1], classes))
 
-    class Network(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = network
+    def run(network: nn.Module, images: Tensor) -> Tensor:
+        utils.reset(network)
+        return torch.stack([network(images) for _ in range(time_steps)]).mean(0)
 
-        def forward(self, images: Tensor) -> Tensor:
-            utils.reset(self.network)
-            return torch.stack([self.network(images) for _ in range(time_steps)]).mean(0)
-
-    return Network()
+    return _Peer(network, run)
 
 
 def norse(time_steps: int, channels: int, classes: int) -> nn.Module:
@@ -93,19 +97,14 @@ def norse(time_steps: int, channels: int, classes: int) -> nn.Module:
     layers = _plain(nn.Conv2d, nn.BatchNorm2d, nn.AvgPool2d, lif, channels)
     network = SequentialState(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(PLAN[-1], classes))
 
-    class Network(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.network = network
+    def run(network: nn.Module, images: Tensor) -> Tensor:
+        state, logits = None, []
+        for _ in range(time_steps):
+            output, state = network(images, state)
+            logits.append(output)
+        return torch.stack(logits).mean(0)
 
-        def forward(self, images: Tensor) -> Tensor:
-            state, logits = None, []
-            for _ in range(time_steps):
-                output, state = self.network(images, state)
-                logits.append(output)
-            return torch.stack(logits).mean(0)
-
-    return Network()
+    return _Peer(network, run)
 
 
 PEERS: dict[str, Callable[[int, int, int], nn.Module]] = {
@@ -129,14 +128,10 @@ def relu(config: RunConfig, image_shape: tuple[int, int, int], classes: int) -> 
 
 def spikingjelly_neurons(config: RunConfig, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The network of this study with SpikingJelly's neurons, for backbones that it does not have."""
-    from spikingjelly.activation_based import functional, neuron, surrogate
-
-    def lif() -> nn.Module:
-        triangle = surrogate.PiecewiseQuadratic(alpha=1.0)
-        return neuron.LIFNode(tau=2.0, decay_input=False, surrogate_function=triangle, step_mode="m")
+    from spikingjelly.activation_based import functional
 
     network = build_network(config, image_shape, classes)
-    _replace_neurons(network, lif)
+    _replace_neurons(network, _spikingjelly_lif)
     network.register_forward_pre_hook(lambda module, inputs: functional.reset_net(module))
     return _MeanLogits(network, still=False)
 
