@@ -19,12 +19,14 @@ _HOME = {
 _MODULES = {
     "backbones",
     "benchmark",
+    "checkpoints",
     "config",
     "data",
     "environment",
     "evaluation",
     "events",
     "figures",
+    "files",
     "losses",
     "machine",
     "neurons",
@@ -42,11 +44,16 @@ __all__ = sorted(_HOME) + sorted(_MODULES)
 
 
 def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME and name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = import_module(f"{__name__}.{_HOME.get(name, name)}")
+    except (ImportError, OSError, RuntimeError):
+        from tcl_lib.environment import check_torch
+
+        check_torch()  # says in one line if it is that
+        raise
+    return getattr(module, name) if name in _HOME else module
 
 
 def __dir__():

@@ -20,11 +20,11 @@ from lightning_fabric import Fabric
 from torch import nn
 from tqdm import tqdm
 
-from tcl_lib import notebooks, peers
+from tcl_lib import files, notebooks, peers
 from tcl_lib.backbones import build_network
 from tcl_lib.checks import AtLeast1, AtLeast2, AtLeast4, AtLeast16, Folder, check_fields
 from tcl_lib.config import RunConfig
-from tcl_lib.environment import progress_bar, replacing
+from tcl_lib.environment import progress_bar
 from tcl_lib.evaluation import FiringRates
 from tcl_lib.machine import describe, fast_precision, find_device, keep_freed_memory, peak_memory
 from tcl_lib.neurons import compile_neurons
@@ -199,9 +199,8 @@ def file_name(table: pd.DataFrame) -> str:
 
 def save(table: pd.DataFrame, folder: Path) -> None:
     """Write a benchmark's table into the folder as `file_name`.csv. Raises OSError where that fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / f"{file_name(table)}.csv") as file:
-        table.to_csv(file, index=False, float_format="%.6g")
+    files.make_folder(folder)
+    files.write(folder / f"{file_name(table)}.csv", table.to_csv(index=False, float_format="%.6g"))
 
 
 def exponents(table: pd.DataFrame) -> pd.DataFrame:

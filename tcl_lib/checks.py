@@ -35,8 +35,8 @@ Folder = Annotated[str, Bound("a folder's path", lambda s: s != "" and "\0" not 
 Name = Annotated[
     str,
     Bound(
-        "letters, digits, '.', '_' and '-', starting with a letter or digit",
-        lambda s: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", s) is not None,
+        "up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit",
+        lambda s: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", s) is not None,
     ),
 ]
 

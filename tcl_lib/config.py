@@ -31,7 +31,7 @@ CACHE = (
 )  # decoded images, counted frames, compiled neurons; may be deleted at any time
 
 # Where things lie and what they run on: a run is the same run whatever these say.
-PLACEMENT = ("compile", "device", "runs_dir", "run_name", "overwrite")
+PLACEMENT = ("compile", "device", "checkpoint_minutes", "runs_dir", "run_name", "resume", "overwrite")
 # Datasets that are a user's own folder: where it lies says what it is.
 FOLDERS = ("folder", "events_folder")
 EVENT_DATASETS = ("dvs_cifar10", "nmnist", "events_folder", "moving_digits")
@@ -117,8 +117,10 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: Seed = 0
     # output
+    checkpoint_minutes: Positive = 5.0
     runs_dir: Folder | None = None
     run_name: Name | None = None
+    resume: bool = True
     overwrite: bool = False
 
     def __post_init__(self):

@@ -1,15 +1,12 @@
-"""What a run stands on: the machine, the versions, the files it writes. Imports no torch."""
+"""What a run stands on: the versions, the commit, whether somebody watches. Imports no torch."""
 
 import io
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from importlib import metadata
-from pathlib import Path
-from typing import IO
 
 from tqdm import tqdm
 
@@ -63,21 +60,6 @@ def progress_bar(total: int, done: int = 0, unit: str = "it", name: str | None =
 def hidden_bars() -> AbstractContextManager:
     """While open, libraries' progress bars (on stderr) are drawn where somebody watches, as ours are."""
     return nullcontext() if watched() else redirect_stderr(io.StringIO())
-
-
-@contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO]:
-    """A file to write that takes the place of `path` when it is complete, and never before."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def check_torch() -> None:

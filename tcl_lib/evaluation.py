@@ -127,6 +127,7 @@ class FiringRates:
     def __init__(self, network: nn.Module):
         layers = [module for module in network.modules() if isinstance(module, Spiking)]
         self._sums: list[list[Tensor]] = [[] for _ in layers]  # [T] each
+        self._earlier: list[Tensor | int] = [0] * len(layers)  # what `load_state` brought
         self._counts = [0] * len(layers)  # neurons and samples seen, at a time step
         self._hooks = [
             layer.register_forward_hook(
@@ -153,11 +154,21 @@ class FiringRates:
         """The mean rate of each layer over the steps of all forwards so far."""
         return [rates.mean().item() for rates in self._rates()]
 
+    def state(self) -> dict[str, list]:
+        """All that was seen so far, for `load_state`."""
+        return {"sums": self._totals(), "counts": list(self._counts)}
+
+    def load_state(self, state: dict[str, list]) -> None:
+        """Count on from what another one has seen. Spikes are whole numbers: their sums have one value."""
+        self._earlier, self._counts = list(state["sums"]), list(state["counts"])
+
     def _rates(self) -> list[Tensor]:
-        return [
-            torch.stack(sums).cpu().double().sum(0) / count
-            for sums, count in zip(self._sums, self._counts, strict=True)
-        ]
+        return [total / count for total, count in zip(self._totals(), self._counts, strict=True)]
+
+    def _totals(self) -> list[Tensor]:
+        """Spikes by time step, float64 [T] for each layer."""
+        seen = [torch.stack(sums).cpu().double().sum(0) if sums else 0 for sums in self._sums]
+        return [earlier + now for earlier, now in zip(self._earlier, seen, strict=True)]
 
     def __enter__(self) -> "FiringRates":
         return self

@@ -4,11 +4,14 @@ import ctypes
 import gc
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+
+from tcl_lib.config import RunConfig
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -18,11 +21,40 @@ def find_device(name: str) -> torch.device:
     """The device of that name (auto, cpu, cuda, mps). Raises ValueError where the machine has none."""
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not usable.get(name, True):
-        raise ValueError(
-            f"device={name!r}: torch {torch.__version__} finds none on this machine; use 'auto' or 'cpu'"
-        )
+        reason = _no_cuda() if name == "cuda" else "torch finds none on this machine"
+        raise ValueError(f"device={name!r}: {reason} (torch {torch.__version__}); or use 'auto' or 'cpu'")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what was asked for
     return Fabric(accelerator=name, devices=1).device
+
+
+def _no_cuda() -> str:
+    """Why torch has no GPU of NVIDIA's, and what helps."""
+    if torch.version.cuda is None:
+        return "this torch was built without CUDA: install a build with it and the torchvision made for it"
+    try:
+        torch.cuda.init()
+        return "torch finds no GPU on this machine"
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        return f"{reason}; install NVIDIA's driver for CUDA {torch.version.cuda}"
+
+
+@contextmanager
+def memory_errors(config: RunConfig) -> Iterator[None]:
+    """Raise what torch raises where memory runs out as a MemoryError that says what was tried."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # on a CPU torch raises a plain RuntimeError, of its DefaultCPUAllocator
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError) or "CPUAllocator" in str(error)
+        if not known:
+            raise
+        views = " in two views" if config.views == 2 else ""
+        raise MemoryError(
+            f"out of memory with batch_size={config.batch_size}{views} and time_steps={config.time_steps}"
+            f" ({config.backbone}, micro_batches={config.micro_batches}): lower batch_size or time_steps, or"
+            " raise micro_batches"
+        ) from error
 
 
 def fast_precision(device: torch.device) -> str:

@@ -2,21 +2,29 @@
 
     runs/<name>/config.json           parameters, data, versions, commit; written first
     runs/<name>/metrics.csv           a row an epoch
-    runs/<name>/checkpoint.pt         network, optimiser and metrics after the last full epoch
+    runs/<name>/checkpoint.pt         all that a run needs to go on (`tcl_lib.checkpoints`)
+    runs/<name>/checkpoint.previous.pt    the one before it; gone when the run is finished
     runs/<name>/accuracy_by_step.csv  on the test set, with the calibration error
     runs/<name>/firing_rates.csv      a row a layer and time step
     runs/<name>/operations.csv        synaptic operations and energy, a row a layer and time step
     runs/<name>/similarity.csv        of the representations at every two time steps
     runs/<name>/features.npz          those representations, of a sample of the test set
+    runs/<name>/SHA256SUMS            of all of these but the checkpoints, as sha256sum writes and checks them
     runs/<name>/result.json           written last: a run is finished when it is there
+    runs/<name>/.lock, .writer        held while a process trains the run, and which it is
 
+A finished run's files are read only if they fit their checksums. None is executed or unpickled.
 Imports no torch until a model or a checkpoint is asked for.
 """
 
+import hashlib
+import io
 import json
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,16 +33,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tcl_lib.config import REPOSITORY, RunConfig
-from tcl_lib.environment import replacing
+from tcl_lib import checkpoints, files
+from tcl_lib.config import PLACEMENT, REPOSITORY, RunConfig
+from tcl_lib.files import Damaged
 
 if TYPE_CHECKING:
     from tcl_lib.backbones import SpikingNetwork
 
-CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.csv", "checkpoint.pt"
+CONFIG, METRICS = "config.json", "metrics.csv"
 ACCURACY, FIRING_RATES = "accuracy_by_step.csv", "firing_rates.csv"
 OPERATIONS, SIMILARITY, FEATURES = "operations.csv", "similarity.csv", "features.npz"
-RESULT = "result.json"
+SUMS, RESULT = "SHA256SUMS", "result.json"
+LOCK, WRITER = ".lock", ".writer"
 # What result.json holds at the least.
 RESULTS = (
     "test_accuracy",
@@ -46,7 +56,9 @@ RESULTS = (
     "seconds",
 )
 EVALUATION = (ACCURACY, FIRING_RATES, OPERATIONS, SIMILARITY, FEATURES)
-FILES = (RESULT, *EVALUATION, CHECKPOINT, METRICS, CONFIG)  # in the order in which a run is taken apart
+# In the order in which a run is taken apart.
+FILES = (RESULT, SUMS, *EVALUATION, checkpoints.LAST, checkpoints.PREVIOUS, METRICS, CONFIG)
+MEND = "starting the run again mends it from its checkpoint, overwrite=True trains it anew"
 
 
 @dataclass(frozen=True)
@@ -63,13 +75,11 @@ class Run:
     @cached_property
     def result(self) -> dict[str, Any]:
         """The numbers of result.json: accuracies in percent, of the last epoch if not said otherwise."""
-        result = read_json(self.path / RESULT)
+        path = self.path / RESULT
+        result = parse_json(path, read_finished(path))
         for name in RESULTS:
             if not isinstance(result.get(name), int | float):
-                raise ValueError(
-                    f"{self.path / RESULT}: is damaged or was written by an earlier version (no {name});"
-                    " overwrite=True trains the run anew"
-                )
+                raise ValueError(f"{path}: is damaged or was written by another version (no {name}); {MEND}")
         return result
 
     @cached_property
@@ -110,13 +120,14 @@ class Run:
         Raises FileNotFoundError where they were not kept, ValueError where they are damaged.
         """
         path = self.path / FEATURES
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: the run's features were not kept")
+        content = io.BytesIO(read_finished(path))
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(content, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in ("features", "labels", "samples")}
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path}: the run's features were not kept") from None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path}: is damaged ({error})") from error
+        except Exception as error:  # what NumPy raises depends on what is wrong
+            raise ValueError(f"{path}: is damaged ({type(error).__name__}); {MEND}") from error
         shapes = [array.shape for array in found.values()]
         if len(shapes[0]) != 3 or shapes[1:] != 2 * [shapes[0][1:2]]:
             raise ValueError(f"{path}: is damaged (arrays of shapes {shapes})")
@@ -136,7 +147,7 @@ class Run:
     def _data(self, what: str) -> Any:
         """What config.json says of the data."""
         try:
-            return read_json(self.path / CONFIG)["data"][what]
+            return read_config(self.path)["data"][what]
         except (KeyError, TypeError) as error:
             raise ValueError(f"{self.path / CONFIG}: is damaged (no {what} of the data)") from error
 
@@ -149,12 +160,17 @@ class Run:
         """The trained network of the last epoch, on the CPU, in evaluation mode.
 
         It computes in float32; for the numbers of a run in bf16-mixed, use it inside `torch.autocast`.
-        Raises FileNotFoundError where the checkpoint was not kept.
+        Raises FileNotFoundError where the checkpoint was not kept, ValueError where it is damaged.
         """
         from tcl_lib.backbones import build_network
 
         network = build_network(self.config, self._data("image_shape"), len(self.classes))
-        network.load_state_dict(load_checkpoint(self.path)["network"])
+        path = self.path / checkpoints.LAST
+        state = checkpoints.load(path)
+        try:
+            network.load_state_dict(state["network"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{path}: is not this run's") from error
         return network.eval()
 
     def __repr__(self) -> str:
@@ -179,6 +195,7 @@ def load_run(path: str | Path) -> Run:
         raise FileNotFoundError(f"{path}: is not a run, it holds no {CONFIG}")
     if not (path / RESULT).exists():
         raise ValueError(f"{path}: the run is not finished; start it again to continue it")
+    read_finished(path / CONFIG)
     return Run(path, saved_config(path))
 
 
@@ -253,11 +270,37 @@ def gather(table: pd.DataFrame, what: str | Callable[[Run], pd.DataFrame]) -> pd
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """What config.json says. Raises Damaged where it is not JSON, FileNotFoundError where there is none."""
+    file = path / CONFIG
+    try:
+        return parse_json(file, file.read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: is missing") from None
+
+
 def saved_config(path: Path) -> RunConfig:
-    """The config a run was started with. Raises ValueError where it is damaged or has unknown parameters."""
-    parameters = read_json(path / CONFIG).get("parameters")
+    """The config a run was started with.
+
+    Raises Damaged where it cannot be read, ValueError where a version with other parameters wrote it, which
+    it names.
+    """
+    parameters = read_config(path).get("parameters")
     if not isinstance(parameters, dict):
-        raise ValueError(f"{path / CONFIG}: is damaged (no parameters)")
+        raise Damaged(f"{path / CONFIG}: is damaged (no parameters)")
+    known = RunConfig().to_dict()
+    unknown = [name for name in parameters if name not in known]
+    missing = [name for name in known if name not in parameters and name not in PLACEMENT]
+    differs = [
+        f"{words} {', '.join(names)}"
+        for words, names in (("unknown here:", unknown), ("missing there:", missing))
+        if names
+    ]
+    if differs:
+        raise ValueError(
+            f"{path / CONFIG}: was written by another version, with other parameters ({'; '.join(differs)});"
+            " overwrite=True trains the run anew"
+        )
     try:
         return RunConfig.from_dict(parameters)
     except ValueError as error:
@@ -266,21 +309,25 @@ def saved_config(path: Path) -> RunConfig:
 
 def load_precision(path: Path) -> str:
     """The precision that a run was started in. Raises ValueError where config.json is damaged."""
-    saved = read_json(path / CONFIG).get("precision", saved_config(path).precision)
+    saved = read_config(path).get("precision", saved_config(path).precision)
     if saved not in ("auto", "32-true", "bf16-mixed"):
         raise ValueError(f"{path / CONFIG}: is damaged (precision {saved!r})")
     return saved
 
 
 def find_finished(config: RunConfig) -> Run | None:
-    """The finished run of this config, or None if there is none or it is to be overwritten.
+    """The finished run of this config, sound in all its files; else None, or if it is to be overwritten.
 
     Raises ValueError where the run's folder belongs to a run with other parameters.
     """
     path = config.run_path
-    if config.overwrite or not (path / CONFIG).exists():
+    if config.overwrite:
         return None
-    saved, given = saved_config(path).identity(), config.identity()
+    try:
+        saved = saved_config(path).identity()
+    except (FileNotFoundError, Damaged):
+        return None
+    given = config.identity()
     if config.precision == "auto":
         given["precision"] = saved["precision"]  # whichever it was
     changes = [
@@ -293,77 +340,160 @@ def find_finished(config: RunConfig) -> Run | None:
             f"{path}: holds a run with other parameters ({'; '.join(changes)});"
             " give another run_name, or overwrite=True"
         )
-    return load_run(path) if (path / RESULT).exists() else None
+    return load_run(path) if (path / RESULT).exists() and _damage(path) is None else None
 
 
-def prepare_folder(config: RunConfig) -> None:
-    """Make the run's folder, without the files of a run that is to be overwritten or has lost its config."""
+def mend(path: Path) -> None:
+    """Have a run whose files were damaged or lost go on from its checkpoint, with a line that says so.
+
+    A config is put back; what was measured is measured again. Raises Damaged for a finished run without a
+    sound checkpoint, which is left as it is.
+    """
+    damage = _damage(path)
+    if damage is None:
+        return
+    state = checkpoints.load_last(path)
+    if state is None and (path / RESULT).exists():
+        raise Damaged(f"{damage}, but there is no sound checkpoint; overwrite=True trains the run anew")
+    if state is None:  # then there is nothing to lose
+        print(f"{damage}; the run starts from its beginning")
+        (path / CONFIG).unlink(missing_ok=True)
+    else:
+        print(f"{damage}; the run goes on from its checkpoint")
+        (path / RESULT).unlink(missing_ok=True)
+        write_json(path / CONFIG, state["description"])
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the files of a run, the first that is found; of an unfinished one, its config."""
+    try:
+        if any((path / name).exists() for name in FILES):
+            saved_config(path)
+        if (path / RESULT).exists():
+            listed = _listed_sums(path)
+            for name in (CONFIG, METRICS, *EVALUATION, RESULT):
+                # features need not be kept
+                if (path / name).exists() or (name in listed and name != FEATURES):
+                    read_finished(path / name)
+    except (Damaged, FileNotFoundError) as error:
+        return str(error).removesuffix(f"; {MEND}")
+    return None
+
+
+def prepare_folder(config: RunConfig) -> bool:
+    """Whether there is a run to go on with; else the folder is ready for a new one.
+
+    What lies there is removed if it is to be overwritten or not resumed, or has lost its config.
+    """
     path = config.run_path
-    path.mkdir(parents=True, exist_ok=True)
-    if config.overwrite or not (path / CONFIG).exists():
+    goes_on = (path / CONFIG).exists() and not config.overwrite
+    if not config.resume and not (path / RESULT).exists():
+        goes_on = False
+    if not goes_on:
         for name in FILES:
             (path / name).unlink(missing_ok=True)
+    return goes_on
 
 
-def save_checkpoint(path: Path, state: dict) -> None:
-    """Put checkpoint.pt in place, complete or not at all."""
-    import torch
+@contextmanager
+def sole_writer(config: RunConfig) -> Iterator[None]:
+    """Hold the run's folder, which is made where there is none, against every other process.
 
-    with replacing(path / CHECKPOINT, "wb") as file:
-        torch.save(state, file)
-
-
-def load_checkpoint(path: Path) -> dict:
-    """Read checkpoint.pt onto the CPU; it holds tensors and plain values and can run no code.
-
-    Raises FileNotFoundError where there is none, ValueError where it is damaged.
+    Raises RuntimeError that says which process holds it, OSError where the folder cannot be written to.
     """
-    import torch
-
-    if not (path / CHECKPOINT).exists():
-        raise FileNotFoundError(f"{path / CHECKPOINT}: the run's checkpoint was not kept")
+    path = config.run_path
+    files.make_folder(path)
+    lock = files.try_lock(path / LOCK)
+    if lock is None:
+        try:
+            holder = (path / WRITER).read_text(errors="replace")
+        except OSError:
+            holder = "another process"
+        raise RuntimeError(f"{path}: {holder} is training this run; wait for it, or give another run_name")
     try:
-        return torch.load(path / CHECKPOINT, map_location="cpu", weights_only=True)
-    except Exception as error:  # what torch raises depends on where the damage is
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise ValueError(f"{path / CHECKPOINT}: is damaged ({reason}); overwrite=True trains anew") from error
+        files.remove_leftovers(path)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        files.write(path / WRITER, f"process {os.getpid()} on {platform.node()} (since {since})")
+        yield
+    finally:
+        (path / WRITER).unlink(missing_ok=True)
+        lock.release()
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Finish a run whose other files are written: their checksums, and last its result."""
+    text = _json(result)
+    sums = {
+        name: hashlib.sha256((path / name).read_bytes()).hexdigest()
+        for name in (CONFIG, METRICS, *EVALUATION)
+        if (path / name).exists()
+    }
+    sums[RESULT] = hashlib.sha256(text.encode()).hexdigest()
+    files.write(path / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+    files.write(path / RESULT, text)
+    (path / checkpoints.PREVIOUS).unlink(missing_ok=True)
+
+
+def read_finished(path: Path) -> bytes:
+    """The content of a finished run's file.
+
+    Raises FileNotFoundError where it is missing, Damaged where it does not fit the run's checksums.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: is missing; {MEND}") from None
+    if hashlib.sha256(content).hexdigest() != _listed_sums(path.parent).get(path.name):
+        raise Damaged(f"{path}: is damaged, it does not fit {SUMS}; {MEND}")
+    return content
+
+
+def _listed_sums(path: Path) -> dict[str, str]:
+    """The checksums of a finished run's files."""
+    try:
+        lines = (path / SUMS).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path / SUMS}: is missing; {MEND}") from None
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def write_json(path: Path, content: dict) -> None:
-    with replacing(path) as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
+    files.write(path, _json(content))
 
 
-def read_json(path: Path) -> dict:
+def _json(content: dict) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def parse_json(path: Path, content: bytes) -> dict[str, Any]:
+    """What the file holds. Raises Damaged that names it where that is no JSON object."""
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: is damaged ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: is damaged (no JSON object)")
-    return content
+        parsed = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path}: is damaged ({error})") from error
+    if not isinstance(parsed, dict):
+        raise Damaged(f"{path}: is damaged (no JSON object)")
+    return parsed
 
 
 def write_table(config: RunConfig, name: str, table: pd.DataFrame) -> None:
     """Write a table of a run, its first column saying what data its numbers are of."""
     labelled = pd.DataFrame({"data": config.data_label}, table.index).join(table)
-    with replacing(config.run_path / name) as file:
-        labelled.to_csv(file, index=False)
+    files.write(config.run_path / name, labelled.to_csv(index=False))
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with replacing(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    files.write(path, content.getbuffer())
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    content = read_finished(path)
     try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: is missing; overwrite=True trains the run anew") from None
+        table = pd.read_csv(io.BytesIO(content))
     except ValueError as error:  # EmptyDataError and ParserError are ValueErrors
-        raise ValueError(f"{path}: is damaged ({error})") from error
+        raise Damaged(f"{path}: is damaged ({error})") from error
     if "data" not in table:
-        raise ValueError(f"{path}: was written by an earlier version; overwrite=True trains the run anew")
+        raise ValueError(f"{path}: was written by another version; overwrite=True trains the run anew")
     return table

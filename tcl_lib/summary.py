@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-from tcl_lib import runs
+from tcl_lib import files, runs
 from tcl_lib.config import LOSS_NAMES, LOSS_PARAMETERS, digest, listed
-from tcl_lib.environment import replacing
 
 
 def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -158,8 +157,7 @@ def write_table(table: pd.DataFrame, path: Path, setting: str) -> None:
         " three seeds, their range)."
     )
     for suffix, text in (("md", markdown(table, caption)), ("tex", latex(table, caption))):
-        with replacing(path.with_name(f"{path.name}.{suffix}")) as file:
-            file.write(text)
+        files.write(path.with_name(f"{path.name}.{suffix}"), text)
 
 
 def markdown(table: pd.DataFrame, caption: str) -> str:

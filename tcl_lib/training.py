@@ -7,11 +7,11 @@ from collections import defaultdict
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from tcl_lib import runs
+from tcl_lib import checkpoints, runs
 from tcl_lib.backbones import SpikingNetwork, build_network
 from tcl_lib.compilation import Compilation
 from tcl_lib.config import RunConfig
@@ -19,8 +19,15 @@ from tcl_lib.data import Data, load_data, training_batches
 from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.environment import git_commit, progress_bar, versions
 from tcl_lib.evaluation import Evaluation, FiringRates, accuracy_by_step, evaluate, predict
+from tcl_lib.interruption import Interruption
 from tcl_lib.losses import ce
-from tcl_lib.machine import describe, fast_precision, find_device, keep_freed_memory
+from tcl_lib.machine import (
+    describe,
+    fast_precision,
+    find_device,
+    keep_freed_memory,
+    memory_errors,
+)
 from tcl_lib.step import forward_and_backward
 
 
@@ -29,49 +36,31 @@ def train(config: RunConfig, *, verbose: bool = True) -> runs.Run:
 
     Says a line an epoch, if verbose.
 
-    A finished run is given back without training; one that was cut off goes on after its last full epoch, on
-    a CPU to the same numbers. Raises ValueError for parameters that do not fit the data or the machine,
-    RuntimeError for a network that falls silent, FloatingPointError for a loss that is not finite.
+    A finished run is given back without training; one that was cut off goes on from its last checkpoint, on a
+    CPU to the same numbers. SIGTERM and interrupts save one first. Raises ValueError for parameters that do
+    not fit the data or the machine, OSError where a file cannot be read or written, RuntimeError for a run
+    that another process is training and for a network that falls silent, FloatingPointError for a loss that
+    is not finite, MemoryError where the batch does not fit.
     """
     device = find_device(config.device)
     finished = runs.find_finished(config)
-    if finished is not None:
-        if verbose:
-            print(f"{finished.path} is finished: nothing to train (overwrite=True trains anew)")
-        return finished
-
-    keep_freed_memory()
-    precision = _precision(config, device)
-    fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
-    data = load_data(config)
-    fabric.seed_everything(config.seed, verbose=False)
-    network = build_network(config, data.input_shape, len(data.classes))
-    network.to(memory_format=torch.channels_last)
-    model, optimizer = fabric.setup(network, build_optimizer(network, config))
-    runs.prepare_folder(config)
-    rows = _continue(config, network, optimizer)
-    if not rows:
-        runs.write_json(config.run_path / runs.CONFIG, _description(config, data, network, precision, device))
-
-    steps, done = steps_per_epoch(data, config), len(rows)
-    left = (config.epochs - done) * steps
-    compilation = Compilation(config, network, fabric.device, left, verbose)
-    with progress_bar(config.epochs * steps, done * steps, "step", config.name) as bar:
-        for epoch in range(done + 1, config.epochs + 1):
-            started = time.perf_counter()
-            last_loss = rows[-1]["loss"] if rows else None
-            means = _train_epoch(
-                fabric, model, optimizer, data, config, epoch, last_loss, compilation, bar, verbose
-            )
-            means |= _validate(fabric, model, data, config)
-            _check_health(network, means, epoch, config)
-            rows.append({"epoch": epoch} | means | {"seconds": time.perf_counter() - started})
-            _save(config, network, optimizer, rows)
-            if verbose:
-                tqdm.write(_line(rows[-1], config))
-
-    _finish(config, evaluate(model, data, config.batch_size, fabric.device), rows)
-    return runs.load_run(config.run_path)
+    if finished is None:
+        keep_freed_memory()
+        data = load_data(config)
+        Fabric.seed_everything(config.seed, verbose=False)
+        network = build_network(config, data.input_shape, len(data.classes))
+        network.to(memory_format=torch.channels_last)
+        with runs.sole_writer(config):
+            if not config.overwrite:
+                runs.mend(config.run_path)
+            finished = runs.find_finished(config)  # perhaps by another process, meanwhile
+            if finished is None:
+                with memory_errors(config):
+                    _Training(config, data, network, device, verbose).run()
+                return runs.load_run(config.run_path)
+    if verbose:
+        print(f"{finished.path} is finished: nothing to train (overwrite=True trains anew)")
+    return finished
 
 
 def build_optimizer(network: nn.Module, config: RunConfig) -> Optimizer:
@@ -94,50 +83,174 @@ def learning_rate(step: int, steps_per_epoch: int, config: RunConfig) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-def _train_epoch(
-    fabric: Fabric,
-    model: nn.Module,
-    optimizer: Optimizer,
-    data: Data,
-    config: RunConfig,
-    epoch: int,
-    last_loss: float | None,
-    compilation: Compilation,
-    bar: tqdm,
-    verbose: bool,
-) -> dict[str, float]:
-    """One pass over the training part; the means of its losses, accuracy and firing rates."""
-    model.train()
-    steps = steps_per_epoch(data, config)
-    sums: dict[str, float] = defaultdict(float)
-    with FiringRates(model) as firing:
-        batches = training_batches(data, config, epoch, fabric.device)
-        for step, (images, labels) in enumerate(batches, start=1):
-            rate = learning_rate((epoch - 1) * steps + step - 1, steps, config)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad()
-            output, terms = forward_and_backward(fabric, model, images, labels, config)
-            optimizer.step()
+class _Training:
+    """A run under way: a network, its optimizer, and how far they are."""
 
-            right = output.logits.mean(0).argmax(-1) == labels.repeat(config.views)
-            numbers = {"loss": sum(terms.values())} | terms | {"train_accuracy": 100 * right.float().mean()}
-            # all at once: on a GPU, to ask for a number is to wait for it
-            values = torch.stack(list(numbers.values())).tolist()
-            if not math.isfinite(values[0]):
-                raise FloatingPointError(
-                    f"the loss is {values[0]} in epoch {epoch}, step {step} of {steps}; its last finite value"
-                    f" was {last_loss}. Try a lower lr ({config.lr})"
-                )
-            last_loss = values[0]
-            for name, value in zip(numbers, values, strict=True):
-                sums[name] += value
-            if epoch == step == 1:
-                _report_firing(firing.mean(), config, verbose)
-            compilation.step()
-            bar.update()
-        rates = {f"firing_rate_{layer}": mean for layer, mean in enumerate(firing.mean(), start=1)}
-    return {name: total / steps for name, total in sums.items()} | {"lr": rate} | rates
+    def __init__(
+        self, config: RunConfig, data: Data, network: SpikingNetwork, device: torch.device, verbose: bool
+    ):
+        goes_on = runs.prepare_folder(config)
+        precision = _precision(config, device, goes_on)
+        self.config, self.data, self.network, self.verbose = config, data, network, verbose
+        self.fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
+        self.model, self.optimizer = self.fabric.setup(network, build_optimizer(network, config))
+        self.steps = steps_per_epoch(data, config)  # of an epoch
+        self.rows: list[dict] = []  # metrics of the epochs that are done
+        self.step = 0  # steps that are done of the epoch under way
+        self.sums: dict[str, float] = defaultdict(float)  # of their losses and accuracies
+        self.firing: FiringRates | None = None  # which counts their spikes
+        self.spikes: dict[str, list] | None = None  # what it is to start from
+        self._start_clock(0.0)
+        self.last_loss: float | None = None  # that was finite
+        self.description = _description(config, data, network, precision, device)
+        state = checkpoints.load_last(config.run_path) if goes_on else None
+        if state is not None:
+            self._restore(state)
+        else:
+            runs.write_json(config.run_path / runs.CONFIG, self.description)
+        self.saved = time.monotonic()
+
+    def run(self) -> None:
+        """Train what is left, and evaluate."""
+        done = len(self.rows) * self.steps + self.step
+        total = self.config.epochs * self.steps
+        compilation = Compilation(self.config, self.network, self.fabric.device, total - done, self.verbose)
+        with (
+            Interruption(self._save_interrupted) as interruption,
+            progress_bar(total, done, "step", self.config.name) as bar,
+        ):
+            while len(self.rows) < self.config.epochs:
+                means = self._train_epoch(interruption, compilation, bar)
+                means |= _validate(self.fabric, self.model, self.data, self.config)
+                epoch = len(self.rows) + 1
+                _check_health(self.network, means, epoch, self.config)
+                with interruption.held():
+                    row = {"epoch": epoch} | means | {"seconds": self._seconds()}
+                    self.rows.append(row)
+                    self.step, self.sums, self.firing, self.spikes = 0, defaultdict(float), None, None
+                    self._start_clock(0.0)
+                    self.save()
+                    runs.write_table(self.config, runs.METRICS, pd.DataFrame(self.rows))
+                if self.verbose:
+                    tqdm.write(_line(row, self.config))
+            evaluation = evaluate(self.model, self.data, self.config.batch_size, self.fabric.device)
+        _finish(self.config, evaluation, self.rows)
+
+    def _train_epoch(
+        self, interruption: Interruption, compilation: Compilation, bar: tqdm
+    ) -> dict[str, float]:
+        """What is left of a pass over the training part; its mean losses, accuracy and firing rates."""
+        self.model.train()
+        epoch = len(self.rows) + 1
+        with FiringRates(self.model) as firing:
+            if self.spikes is not None:
+                firing.load_state(self.spikes)
+            self.firing = firing
+            for images, labels in training_batches(
+                self.data, self.config, epoch, self.fabric.device, self.step
+            ):
+                with interruption.held():
+                    self._train_step(images, labels)
+                    if time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes:
+                        self.save()
+                if epoch == self.step == 1:
+                    _report_firing(firing.mean(), self.config, self.verbose)
+                compilation.step()
+                bar.update()
+            rates = {f"firing_rate_{layer}": mean for layer, mean in enumerate(firing.mean(), start=1)}
+        means = {name: total / self.steps for name, total in self.sums.items()}
+        return means | {"lr": learning_rate(epoch * self.steps - 1, self.steps, self.config)} | rates
+
+    def _train_step(self, images: Tensor, labels: Tensor) -> None:
+        epoch, config = len(self.rows) + 1, self.config
+        rate = learning_rate((epoch - 1) * self.steps + self.step, self.steps, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        output, terms = forward_and_backward(self.fabric, self.model, images, labels, config)
+        self.optimizer.step()
+
+        right = output.logits.mean(0).argmax(-1) == labels.repeat(config.views)
+        numbers = {"loss": sum(terms.values())} | terms | {"train_accuracy": 100 * right.float().mean()}
+        # all at once: on a GPU, to ask for a number is to wait for it
+        values = torch.stack(list(numbers.values())).tolist()
+        self.step += 1
+        if not math.isfinite(values[0]):
+            raise FloatingPointError(
+                f"the loss is {values[0]} in epoch {epoch}, step {self.step} of {self.steps}; its last finite"
+                f" value was {self.last_loss}. Try a lower lr ({config.lr})"
+            )
+        self.last_loss = values[0]
+        for name, value in zip(numbers, values, strict=True):
+            self.sums[name] += value
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        progress = {
+            "rows": self.rows,
+            "step": self.step,
+            "sums": dict(self.sums),
+            "spikes": self.spikes if self.firing is None else self.firing.state(),
+            "seconds": self._seconds(),
+            "last_loss": self.last_loss,
+        }
+        state = {
+            "description": self.description,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": progress,
+            "random": checkpoints.random_states(),
+        }
+        checkpoints.save(self.config.run_path, state)
+        self.saved = time.monotonic()
+
+    def _save_interrupted(self) -> None:
+        self.save()
+        tqdm.write(f"interrupted: {self._position()} saved, start the run again to go on")
+
+    def _restore(self, state: dict) -> None:
+        """Go back to where a run was when it was cut off."""
+        path = self.config.run_path
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            progress = state["progress"]
+            self.rows, self.step, self.spikes = progress["rows"], progress["step"], progress["spikes"]
+            self.sums = defaultdict(float, progress["sums"])
+            self.last_loss = progress["last_loss"]
+            self._start_clock(progress["seconds"])
+            checkpoints.set_random_states(state["random"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{path / checkpoints.LAST}: does not fit this run; overwrite=True trains it anew"
+            ) from error
+        print(f"continuing {path} after {self._position()}")
+        self._describe_change(state["description"])
+
+    def _describe_change(self, description: dict) -> None:
+        """Write down where the run goes on in other surroundings than it was started in."""
+        before = description
+        for entry in description.get("continued", []):
+            before = before | entry
+        surroundings = ("versions", "git_commit", "device", "machine")
+        changed = {key: self.description[key] for key in surroundings if self.description[key] != before[key]}
+        self.description = description
+        if changed:
+            print(f"with other {', '.join(changed)} than before, which {runs.CONFIG} says")
+            entry = {"after": self._position()} | changed
+            description["continued"] = [*description.get("continued", []), entry]
+            runs.write_json(self.config.run_path / runs.CONFIG, description)
+
+    def _position(self) -> str:
+        step = f", step {self.step} of {self.steps} of the next" if self.step else ""
+        return f"epoch {len(self.rows)}{step}"
+
+    def _start_clock(self, seconds: float) -> None:
+        """`seconds` were spent on the epoch under way."""
+        self._began = time.perf_counter() - seconds
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._began
 
 
 def _validate(fabric: Fabric, model: nn.Module, data: Data, config: RunConfig) -> dict[str, float]:
@@ -197,13 +310,11 @@ def _line(row: dict[str, float], config: RunConfig) -> str:
     )
 
 
-def _precision(config: RunConfig, device: torch.device) -> str:
-    """The precision of "auto": that of the run which is continued, or what the machine is fast in."""
+def _precision(config: RunConfig, device: torch.device, goes_on: bool) -> str:
+    """The precision of "auto": that of the run which goes on, or what the machine is fast in."""
     if config.precision != "auto":
         return config.precision
-    files = (config.run_path / name for name in (runs.CONFIG, runs.CHECKPOINT))
-    continued = all(file.exists() for file in files) and not config.overwrite
-    saved = runs.load_precision(config.run_path) if continued else "auto"
+    saved = runs.load_precision(config.run_path) if goes_on else "auto"
     return fast_precision(device) if saved == "auto" else saved
 
 
@@ -228,23 +339,6 @@ def _description(
     }
 
 
-def _continue(config: RunConfig, network: nn.Module, optimizer: Optimizer) -> list[dict]:
-    """Go back to the last full epoch of a run that was cut off; the metrics so far."""
-    if not (config.run_path / runs.CHECKPOINT).exists():
-        return []  # a new run
-    state = runs.load_checkpoint(config.run_path)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    print(f"continuing {config.run_path} after epoch {len(state['rows'])}")
-    return state["rows"]
-
-
-def _save(config: RunConfig, network: nn.Module, optimizer: Optimizer, rows: list[dict[str, float]]) -> None:
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "rows": rows}
-    runs.save_checkpoint(config.run_path, state)
-    runs.write_table(config, runs.METRICS, pd.DataFrame(rows))
-
-
 def _finish(config: RunConfig, evaluation: Evaluation, rows: list[dict[str, float]]) -> None:
     runs.write_table(config, runs.METRICS, pd.DataFrame(rows))  # it may have been cut off before
     for name, content in zip(runs.EVALUATION, evaluation, strict=True):
@@ -265,4 +359,4 @@ def _finish(config: RunConfig, evaluation: Evaluation, rows: list[dict[str, floa
         "ann_energy_uj": float(evaluation.operations["ann_energy_uj"].sum()),
         "seconds": sum(row["seconds"] for row in rows),
     }
-    runs.write_json(config.run_path / runs.RESULT, result)
+    runs.write_result(config.run_path, result)

@@ -226,7 +226,7 @@ def test_what_file_managers_leave_is_passed_over(image_folder):
 
 
 def cache_file(cache):
-    (path,) = cache.glob("*.pt")
+    (path,) = cache.glob("*.images")
     return path
 
 

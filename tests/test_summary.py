@@ -35,10 +35,10 @@ def made(tiny):
         images = {"train": 96, "validation": 144, "test": test_size}
         description = {"parameters": config.to_dict(), "data": {"images": images}}
         runs.write_json(path / runs.CONFIG, description)
-        runs.write_json(path / runs.RESULT, dict.fromkeys(runs.RESULTS, test_accuracy))
         steps = range(1, config.time_steps + 1)
         table = pd.DataFrame({"time_step": steps, "cumulative": [test_accuracy - 1, test_accuracy]})
         runs.write_table(config, runs.ACCURACY, table)
+        runs.write_result(path, dict.fromkeys(runs.RESULTS, test_accuracy))
         return config
 
     return make

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tcl_lib import RunConfig, build_network, load_data, load_run, runs, train, training
+from tcl_lib import RunConfig, build_network, checkpoints, load_data, load_run, runs, train, training
 from tcl_lib.evaluation import accuracy_by_step, firing_rates, predict
+from tcl_lib.files import Damaged
 from tcl_lib.similarity import temporal_similarity
 from tcl_lib.training import build_optimizer, learning_rate
 
@@ -23,7 +24,7 @@ def numbers(run) -> pd.DataFrame:
 
 
 def weights(run) -> dict[str, torch.Tensor]:
-    return runs.load_checkpoint(run.path)["network"]
+    return checkpoints.load(run.path / checkpoints.LAST)["network"]
 
 
 @pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
@@ -62,9 +63,10 @@ def test_the_run_directory(tiny):
     config = tiny(loss="tcl", time_steps=3)
     run = train(config)
     assert run.path == config.run_path
-    assert sorted(path.name for path in run.path.iterdir()) == sorted(runs.FILES)
+    expected = {*runs.FILES, runs.LOCK} - {checkpoints.PREVIOUS}
+    assert {path.name for path in run.path.iterdir()} == expected
     assert run.config == config
-    saved = runs.read_json(run.path / runs.CONFIG)
+    saved = runs.read_config(run.path)
     assert saved["data"]["images"] == {"train": 96, "validation": 144, "test": 360}
     assert set(saved["versions"]) >= {"python", "torch", "torchvision", "norse"}
     assert run.accuracy_by_step.columns.tolist() == [
@@ -130,7 +132,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tiny, capsys):
     process.communicate()
     with pytest.raises(ValueError, match="not finished"):
         load_run(config.run_path)
-    done = len(runs.load_checkpoint(config.run_path)["rows"])
+    done = len(checkpoints.load_last(config.run_path)["progress"]["rows"])
     assert 3 <= done < 12
     capsys.readouterr()
     run = train(config)
@@ -174,14 +176,14 @@ def test_event_runs_repeat_and_go_on(tiny, monkeypatch, changes):
     undisturbed = train(dataclasses.replace(config, run_name="undisturbed"))
     saved = []
 
-    def stop(config, *arguments):
-        save(config, *arguments)
+    def stop(self):
+        save(self)
         saved.append(1)
         if len(saved) == 2:
             raise KeyboardInterrupt
 
-    save = training._save
-    monkeypatch.setattr(training, "_save", stop)
+    save = training._Training.save
+    monkeypatch.setattr(training._Training, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         train(config)
     monkeypatch.undo()
@@ -202,12 +204,24 @@ def test_a_run_killed_before_its_result_only_needs_that(tiny):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "auto"])
-def test_a_run_that_lost_its_config_starts_anew(tiny, precision):
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_a_run_that_lost_its_config(tiny, capsys, precision, finished, checkpoint):
     config = tiny(precision=precision)
     run = train(config)
     expected = numbers(run)
     (run.path / runs.CONFIG).unlink()
+    if not finished:
+        (run.path / runs.RESULT).unlink()
+    if not checkpoint:
+        (run.path / checkpoints.LAST).unlink()
+    if finished and not checkpoint:  # there is something to lose
+        with pytest.raises(Damaged, match=r"config\.json: is missing, but there is no .*; overwrite=True"):
+            train(config)
+        config = dataclasses.replace(config, overwrite=True)
+    capsys.readouterr()
     again = train(config)
+    assert ("after epoch 2" in capsys.readouterr().out) == checkpoint
     assert again.config == config
     pd.testing.assert_frame_equal(numbers(again), expected, check_exact=True)
 

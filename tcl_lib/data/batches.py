@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -10,19 +11,26 @@ from tcl_lib.data.parts import Data
 
 
 def training_batches(
-    data: Data, config: RunConfig, epoch: int, device: torch.device | str = "cpu"
+    data: Data, config: RunConfig, epoch: int, device: torch.device | str = "cpu", start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of an epoch: float [V*B, C, H, W] of images or [T, V*B, C, H, W] of frames; labels [B].
 
-    View by view. Order and augmentation follow from `seed` and `epoch` alone. The samples that do not fill
-    the last batch are left out (other ones every epoch); a training part smaller than a batch is one batch.
+    View by view, from the batch `start` on (counted from 0). The order follows from `seed` and `epoch` alone,
+    the augmentation of a batch from these and its number. The samples that do not fill the last batch are
+    left out (other ones every epoch); a training part smaller than a batch is one batch.
     """
-    generator = Generator().manual_seed(config.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(data.train), generator=generator)
-    for batch in range(steps_per_epoch(data, config)):
+    order = torch.randperm(len(data.train), generator=_generator(config, epoch))
+    for batch in range(start, steps_per_epoch(data, config)):
+        generator = _generator(config, epoch, batch)
         chosen = order[batch * config.batch_size : (batch + 1) * config.batch_size]
         stored = data.train[chosen].to(device)
         yield data.views(stored, config, generator), data.train.labels[chosen].to(device)
+
+
+def _generator(config: RunConfig, *numbers: int) -> Generator:
+    """A generator of the seed and these numbers, unlike that of any others."""
+    seed = np.random.SeedSequence([config.seed, *numbers]).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(seed >> np.uint64(1)))
 
 
 def steps_per_epoch(data: Data, config: RunConfig) -> int:

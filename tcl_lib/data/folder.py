@@ -1,6 +1,7 @@
 """A user's own images: `train/<class>/*` and `test/<class>/*`, decoded once and kept as one file."""
 
 import hashlib
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,13 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tcl_lib import files
 from tcl_lib.config import CACHE
 from tcl_lib.data.tree import check_disjoint, class_files, class_names
-from tcl_lib.environment import progress_bar, replacing
+from tcl_lib.environment import progress_bar
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # Modes that become RGB without loss of range; 16 and 32 bit images would be clipped.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+HEADER = 256  # bytes in front of the cached pixels: their shape, and what they are of
 
 
 def load_folder(root: Path, cache: Path = CACHE) -> tuple[dict[str, Tensor], list[str]]:
@@ -30,17 +33,17 @@ def load_folder(root: Path, cache: Path = CACHE) -> tuple[dict[str, Tensor], lis
     Raises ValueError or FileNotFoundError that names the file or folder at fault.
     """
     classes = class_names(root)
-    files = {part: class_files(root / part, classes, SUFFIXES) for part in ("train", "test")}
-    check_disjoint(files["train"], files["test"])
-    paths = [path for part in files.values() for path, _ in part]
+    parts = {part: class_files(root / part, classes, SUFFIXES) for part in ("train", "test")}
+    check_disjoint(parts["train"], parts["test"])
+    paths = [path for part in parts.values() for path, _ in part]
     fingerprint = _fingerprint(root, paths)
-    cached = cache / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}.pt"
+    cached = cache / f"{root.name[:40]}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}.images"
     images = _read_cache(cached, fingerprint)
     if images is None:
         images = _decode(paths)
         _write_cache(cached, fingerprint, images)
-    count = len(files["train"])
-    labels = {part: torch.tensor([label for _, label in members]) for part, members in files.items()}
+    count = len(parts["train"])
+    labels = {part: torch.tensor([label for _, label in members]) for part, members in parts.items()}
     return {
         "train_images": images[:count],
         "train_labels": labels["train"],
@@ -91,20 +94,25 @@ def _fingerprint(root: Path, paths: list[Path]) -> str:
 
 
 def _read_cache(path: Path, fingerprint: str) -> Tensor | None:
+    """The images that `_write_cache` wrote, if they are of these files."""
     if not path.exists():
         return None
     try:
-        content = torch.load(path, weights_only=True)
-        return content["images"] if content["fingerprint"] == fingerprint else None
+        content = files.read_sealed(path)
+        header = bytes(content[:HEADER])
+        shape = json.loads(header)["shape"]
+        if json.loads(header)["fingerprint"] != fingerprint:
+            return None
+        return torch.frombuffer(content, dtype=torch.uint8, offset=HEADER).view(shape)
     except Exception as error:  # whatever is wrong with it, the images themselves are at hand
         print(f"{path}: damaged ({type(error).__name__}), decoding the images anew")
         return None
 
 
 def _write_cache(path: Path, fingerprint: str, images: Tensor) -> None:
+    header = json.dumps({"fingerprint": fingerprint, "shape": list(images.shape)}).encode()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, "wb") as file:
-            torch.save({"fingerprint": fingerprint, "images": images}, file)
+        files.make_folder(path.parent)
+        files.write_sealed(path, header.ljust(HEADER), memoryview(images.numpy()).cast("B"))
     except OSError as error:
-        print(f"{path}: decoded images could not be kept ({error}); the next run decodes them again")
+        print(f"decoded images could not be kept, the next run decodes them again: {error}")

@@ -8,6 +8,7 @@ where they agree with their checksum, so that it does not matter when a process 
 of the files since. What is missing is made, by all cores; the folder may be deleted at any time.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from joblib import Parallel, cpu_count, delayed
 
-from tcl_lib.environment import progress_bar, replacing
+from tcl_lib import files
+from tcl_lib.environment import progress_bar
 from tcl_lib.events.frames import count_frames
 from tcl_lib.events.recordings import Events
 
@@ -61,12 +63,11 @@ def cached_frames(
     """
     key = json.dumps([FORMAT, time_steps, frame_by, [recording.identity for recording in recordings]])
     folder = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    files.make_folder(folder)
+    lock = files.try_lock(folder / "lock")
+    if lock is None:
         print(f"another process is making the frames of {name}, waiting for it", flush=True)
+        lock = FileLock(folder / "lock")
         lock.acquire()
     try:
         first, (width, height) = _first_sound(recordings, skip_bad)
@@ -120,8 +121,7 @@ def _complete(task: _Task, dtype: type, recordings: Sequence[Recording], skip_ba
     missing = [index for index in range(len(recordings)) if index not in done]
     bad = {}
     if missing:
-        with replacing(journal) as file:
-            file.writelines(f"[{index}, {checksum}]\n" for index, checksum in done.items())
+        files.write(journal, "".join(f"[{index}, {checksum}]\n" for index, checksum in done.items()))
         bad = _make_all(task, dtype, recordings, missing, journal, skip_bad)
     # copy-on-write: torch wants an array that can be written to, the file stays as it is
     return Frames(np.memmap(path, dtype, "c", shape=task.shape), bad)
@@ -196,8 +196,9 @@ def _make_all(
         for index, checksum in made:
             bar.update()
             if isinstance(checksum, int):
-                file.write(f"[{index}, {checksum}]\n")
-                file.flush()
+                with files.named(journal, 30 * len(recordings)):
+                    file.write(f"[{index}, {checksum}]\n")
+                    file.flush()
             elif skip_bad:
                 bad[index] = checksum
             else:
@@ -233,7 +234,7 @@ def _make(task: _Task, dtype: type, index: int, recording: Recording) -> tuple[i
         raise OverflowError(f"{recording.name}: a pixel has {largest} events in a frame")
     content = frames.astype(dtype).tobytes()
     path = task.path(dtype)
-    with open(path, "r+b", buffering=0) as file:
+    with files.named(path, task.shape[0] * task.size(dtype)), open(path, "r+b", buffering=0) as file:
         if os.pwrite(file.fileno(), content, index * len(content)) < len(content):
-            raise OSError(f"{path}: is full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return index, zlib.crc32(content)

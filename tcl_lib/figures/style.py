@@ -4,6 +4,7 @@ A drawing function takes tables, and the width of the printed column in inches; 
 no longer holds, so that the last line of a notebook cell shows it once.
 """
 
+import io
 import textwrap
 from collections.abc import Callable
 from functools import wraps
@@ -15,8 +16,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tcl_lib import files
 from tcl_lib.config import LOSS_NAMES
-from tcl_lib.environment import replacing
 
 # The columns of a two-column journal: 89 and 183 mm.
 WIDTHS = {"single": 3.5, "double": 7.2}
@@ -75,7 +76,7 @@ def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments,
     `folder`/`name`-single.pdf and so on. Raises OSError where the folder cannot be written to.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     for column, width in WIDTHS.items():
         figure = draw(*arguments, width=width, **options)
         with plt.rc_context(STYLE):
@@ -83,8 +84,9 @@ def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments,
                 figure.draw_without_rendering()
             figure.set_layout_engine("none")  # laid out now, and not for every file again
             for suffix, metadata in UNDATED.items():
-                with replacing(folder / f"{name}-{column}.{suffix}", "wb") as file:
-                    figure.savefig(file, format=suffix, metadata=metadata)
+                drawn = io.BytesIO()
+                figure.savefig(drawn, format=suffix, metadata=metadata)
+                files.write(folder / f"{name}-{column}.{suffix}", drawn.getbuffer())
 
 
 def show(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> None:

@@ -1,0 +1,65 @@
+"""Signals that end a process, made to wait until what it has in hand is saved."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# What schedulers send, what Ctrl-C and a notebook's interrupt send, and what a closed terminal sends.
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
+
+class _Interrupted(BaseException):
+    """A signal came; never leaves this module."""
+
+
+class Interruption:
+    """While open, a signal of `SIGNALS` lets the work that is `held` end, saves, and takes its course then.
+
+    Its course is what it would have been without: for SIGTERM the end of the process, for an interrupt a
+    KeyboardInterrupt. Outside the main thread, which alone receives signals, this does nothing.
+    """
+
+    def __init__(self, save: Callable[[], None]):
+        self._save = save
+        self._held = False
+        self._received: int | None = None
+        self._before: dict[int, Callable] = {}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Work that must not be left half done."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._received is not None:
+            raise _Interrupted
+
+    def _receive(self, number: int, frame) -> None:
+        self._received = number
+        if not self._held:
+            self._held = True  # a second one does not stop the saving
+            raise _Interrupted
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            # one that is ignored (nohup) stays so, one that is not Python's is left alone
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
+            self._before = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
+            for number in self._before:
+                signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if kind is _Interrupted:
+                self._held = True
+                self._save()
+        finally:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+        if kind is _Interrupted:
+            signal.raise_signal(self._received)
+            raise SystemExit(128 + self._received)  # where its course is to go on

@@ -1,0 +1,92 @@
+"""Signals: what is held is finished, then comes the saving, then the signal's own course."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tcl_lib.interruption import SIGNALS, Interruption
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_an_interrupt_waits_for_what_is_held_and_saves(held):
+    done = []
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(KeyboardInterrupt), Interruption(lambda: done.append("saved")) as interruption:
+        if held:
+            with interruption.held():
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+                done.append("work")
+        else:
+            signal.raise_signal(signal.SIGINT)
+        done.append("more work")
+    assert done == ["work", "saved"][not held :]
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_without_a_signal_nothing_happens():
+    done = []
+    with Interruption(lambda: done.append("saved")) as interruption, interruption.held():
+        done.append("work")
+    assert done == ["work"]
+
+
+def test_an_error_of_the_work_goes_its_way():
+    done = []
+    with pytest.raises(ZeroDivisionError), Interruption(lambda: done.append("saved")) as interruption:
+        with interruption.held():
+            signal.raise_signal(signal.SIGINT)
+            raise ZeroDivisionError
+    assert done == []
+
+
+def test_an_error_of_the_saving_is_seen():
+    def save():
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"), Interruption(save):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+COURSE = """
+import signal, sys
+from tcl_lib.interruption import Interruption
+number = int(sys.argv[1])
+if sys.argv[2] == "ignored":
+    signal.signal(number, signal.SIG_IGN)
+if sys.argv[2] == "handled":
+    signal.signal(number, lambda *_: print("handled", flush=True))
+with Interruption(lambda: print("saved", flush=True)):
+    signal.raise_signal(number)
+print("went on")
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("course", ["default", "ignored", "handled"])
+def test_a_signal_takes_its_course(number, course):
+    command = [sys.executable, "-c", COURSE, str(int(number)), course]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if course == "ignored":
+        assert (done.returncode, done.stdout) == (0, "went on\n")
+    elif course == "handled":
+        assert (done.returncode, done.stdout) == (128 + number, "saved\nhandled\n")
+    else:
+        assert (done.returncode, done.stdout) == (-number, "saved\n")
+
+
+def test_another_thread_than_the_main_one_has_no_signals():
+    done = []
+
+    def work():
+        with Interruption(lambda: done.append("saved")) as interruption, interruption.held():
+            done.append("work")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == ["work"]
