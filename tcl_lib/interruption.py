@@ -1,6 +1,8 @@
 """Signals that end a process, made to wait until what it has in hand is saved."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ class Interruption:
         self._held = False
         self._received: int | None = None
         self._before: dict[int, Callable] = {}
+        self._exit: Callable[[int], None] | None = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -50,7 +53,20 @@ class Interruption:
             self._before = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
             for number in self._before:
                 signal.signal(number, self._receive)
+            if "ipykernel" in sys.modules and signal.SIGTERM in self._before:
+                self._process, self._exit, os._exit = os.getpid(), os._exit, self._exit_when_saved
         return self
+
+    def _exit_when_saved(self, status: int) -> None:
+        """Stands for os._exit in a notebook's kernel.
+
+        A thread there calls it within a second of the death of the process that started the kernel, papermill
+        for one, which SIGTERM ends at once: without this the kernel would be gone before the work is done.
+        """
+        if os.getpid() == self._process:  # and not one that was forked off it
+            os.kill(self._process, signal.SIGTERM)
+            threading.Event().wait()
+        self._exit(status)
 
     def __exit__(self, kind, error, trace) -> None:
         try:
@@ -60,6 +76,11 @@ class Interruption:
         finally:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
+            if self._exit is not None:
+                os._exit = self._exit
         if kind is _Interrupted:
-            signal.raise_signal(self._received)
+            try:
+                signal.raise_signal(self._received)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt from None  # _Interrupted is nobody's business
             raise SystemExit(128 + self._received)  # where its course is to go on

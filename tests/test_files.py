@@ -1,4 +1,4 @@
-"""Files that are whole or not there, sealed files, locks: with real limits, a real full disk, real processes."""
+"""Files that are whole or not there, sealed files, locks: with real limits and real processes."""
 
 import os
 import resource
@@ -96,7 +96,7 @@ def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path):
     assert lock is not None
     assert files.try_lock(path) is None
     lock.release()
-    with pytest.raises(OSError, match="cannot be written .*lock/lock"):
+    with pytest.raises(OSError, match=r"cannot be written .*lock/lock"):
         files.try_lock(path / "lock")
 
 

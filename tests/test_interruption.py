@@ -14,15 +14,20 @@ from tcl_lib.interruption import SIGNALS, Interruption
 def test_an_interrupt_waits_for_what_is_held_and_saves(held):
     done = []
     before = [signal.getsignal(number) for number in SIGNALS]
-    with pytest.raises(KeyboardInterrupt), Interruption(lambda: done.append("saved")) as interruption:
-        if held:
-            with interruption.held():
+
+    def work():
+        with Interruption(lambda: done.append("saved")) as interruption:
+            if held:
+                with interruption.held():
+                    signal.raise_signal(signal.SIGINT)
+                    signal.raise_signal(signal.SIGINT)
+                    done.append("work")
+            else:
                 signal.raise_signal(signal.SIGINT)
-                signal.raise_signal(signal.SIGINT)
-                done.append("work")
-        else:
-            signal.raise_signal(signal.SIGINT)
-        done.append("more work")
+            done.append("more work")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == ["work", "saved"][not held :]
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
@@ -36,10 +41,14 @@ def test_without_a_signal_nothing_happens():
 
 def test_an_error_of_the_work_goes_its_way():
     done = []
-    with pytest.raises(ZeroDivisionError), Interruption(lambda: done.append("saved")) as interruption:
-        with interruption.held():
+
+    def work():
+        with Interruption(lambda: done.append("saved")) as interruption, interruption.held():
             signal.raise_signal(signal.SIGINT)
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
     assert done == []
 
 
