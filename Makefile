@@ -1,4 +1,4 @@
-# make train | ablation | figures | benchmark | test | browser-test | lint | lab; each sets up what it needs first, once.
+# make train | ablation | figures | benchmark | test | soak | browser-test | lint | lab; each sets up what it needs first, once.
 # ARGS go to the command behind a target: make train ARGS="-p loss ce -p seed 1"
 
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
@@ -11,7 +11,7 @@ PAPERMILL := $(BIN)/papermill --kernel python3
 RUNS ?= runs/reference
 FIGURES := $(RUNS:runs%=runs/figures%)
 
-.PHONY: setup train ablation figures benchmark test browser browser-test lint format lab
+.PHONY: setup train ablation figures benchmark test soak browser browser-test lint format lab
 
 setup: $(READY)
 
@@ -45,6 +45,10 @@ benchmark: setup
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
+
+# The tests of faults, for longer.
+soak: setup
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 # A Chromium for the tests in JupyterLab: the one that is there, Debian's, or Playwright's.
 browser: setup

@@ -294,7 +294,7 @@ def folder(name: str, value: str | None, default: str) -> Path:
 
 
 def _absolute(folder: str) -> Path:
-    return Path(os.path.normpath(REPOSITORY / Path(folder).expanduser()))
+    return Path(os.path.normpath(REPOSITORY / os.path.expanduser(folder)))
 
 
 def digest(content: dict | str) -> str:

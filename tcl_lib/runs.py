@@ -188,7 +188,7 @@ def load_run(path: str | Path) -> Run:
 
     Raises FileNotFoundError where there is none, ValueError where it is not finished or not readable.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not path.exists():
         path = REPOSITORY / path
     if not (path / CONFIG).exists():
@@ -205,7 +205,7 @@ def load_runs(root: str | Path = "runs") -> pd.DataFrame:
     A folder that is empty, not finished or damaged is skipped, with a line that names it. A relative root
     starts here or at the repository. Raises FileNotFoundError where there is no such folder.
     """
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     if not root.is_dir():
         root = REPOSITORY / root
     if not root.is_dir():

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,12 @@ from tcl_lib.config import REPOSITORY
 # take the processor's word, here and in the processes that tests start.
 torch._inductor.config.cpp.vec_isa_ok = True
 os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
+
+# The same examples in every run of the tests, and files may be slow: others with --hypothesis-profile=random.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=50)
+slow = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("random", deadline=None, max_examples=1000, suppress_health_check=slow)
+hypothesis.settings.load_profile("same")
 
 # Real recordings, not part of the repository; the README says what they are and where they come from.
 RECORDINGS = REPOSITORY / "data" / "recordings"

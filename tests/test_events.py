@@ -316,7 +316,7 @@ def test_nmnist_is_downloaded_once(host, tmp_path, capsys):
     data = load_data(config)
     assert len(asked) > 0
     printed = capsys.readouterr()
-    assert f"downloading nmnist to {tmp_path / 'new' / 'NMNIST'}" in printed.out
+    assert f"downloading nmnist to {tmp_path / 'new' / 'NMNIST' / 'Train'}" in printed.out
     assert printed.err == ""
     assert data.input_shape == (2, 34, 34)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [4, 1, 3]
@@ -353,10 +353,34 @@ def test_a_part_that_was_not_downloaded_is(host, tmp_path):
     config = RunConfig(dataset="nmnist", data_root=str(tmp_path), validation_fraction=0.2)
     load_data(config)
     shutil.rmtree(tmp_path / "NMNIST" / "Test")
-    (tmp_path / "NMNIST" / "test.zip").unlink()
     del asked[:]
     load_data(config)
     assert set(asked) == {"/test"}
+
+
+@pytest.mark.parametrize("cut", ["the archive", "the files", "nothing"])
+def test_a_download_that_was_cut_off_is_fetched_or_unpacked_anew(host, tmp_path, cut):
+    files, asked = host
+    config = RunConfig(dataset="nmnist", data_root=str(tmp_path), validation_fraction=0.2)
+    expected = load_data(config).train[:]
+    # as a process leaves it that is killed on the way
+    train = tmp_path / "NMNIST" / "Train"
+    unpacked = train.with_name("Train.underway") / "NMNIST"
+    unpacked.mkdir(parents=True)
+    train.rename(unpacked / "Train")
+    archive = files["/train"]
+    if cut == "the archive":
+        archive = archive[: len(archive) // 2]
+        shutil.rmtree(unpacked / "Train")
+    elif cut == "the files":
+        shutil.rmtree(unpacked / "Train" / "1")
+        file = unpacked / "Train" / "0" / "00002.bin"
+        file.write_bytes(file.read_bytes()[:5])
+    (unpacked / "train.zip").write_bytes(archive)
+    del asked[:]
+    assert torch.equal(load_data(config).train[:], expected)
+    assert set(asked) == ({"/train"} if cut == "the archive" else set())
+    assert sorted(path.name for path in train.parent.iterdir()) == ["Test", "Train"]
 
 
 @pytest.mark.parametrize("answer", [b"", None, b"not what was expected"], ids=["empty", "404", "other"])

@@ -112,9 +112,8 @@ def assert_same(path: Path, expected: runs.Run) -> None:
     weights, other = (checkpoints.load(r.path / checkpoints.LAST)["network"] for r in (run, expected))
     assert weights.keys() == other.keys()
     assert all(torch.equal(tensor, other[name]) for name, tensor in weights.items())
-    leftovers = {file.name for file in path.iterdir()} - {*runs.FILES, runs.LOCK}
-    assert not leftovers
-    assert not (path / checkpoints.PREVIOUS).exists()
+    # killed behind its result, it may leave who was at it, and the checkpoint before the last
+    assert {file.name for file in path.iterdir()} <= {*runs.FILES, runs.LOCK, runs.WRITER}
 
 
 # killed

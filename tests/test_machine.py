@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tcl_lib import load_run, machine, train
-from tcl_lib.machine import describe, fast_precision, peak_memory
+from tcl_lib.machine import describe, fast_precision, memory_errors, peak_memory
 
 CPU = torch.device("cpu")
 
@@ -123,3 +123,62 @@ def test_memory_is_what_a_step_holds_at_its_peak():
     if math.isnan(peak):
         pytest.skip("the system does not tell")
     assert peak == pytest.approx(120, abs=15)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (None, r"this torch was built without CUDA: install a build with it and the torchvision made for it"),
+        ("13.0", r".*; install NVIDIA's driver for CUDA 13\.0|torch finds no GPU on this machine"),
+    ],
+)
+def test_a_missing_device_is_named_with_its_remedy(tiny, monkeypatch, build, words):
+    if build and torch.version.cuda is None:
+        pytest.skip("this torch was built without CUDA")
+    monkeypatch.setattr(torch.version, "cuda", build)
+    config = tiny(device="cuda")
+    with pytest.raises(
+        ValueError, match=rf"device='cuda': ({words}) \(torch .*\); or use 'auto' or 'cpu'"
+    ) as e:
+        train(config)
+    assert "\n" not in str(e.value)
+    assert not config.run_path.exists()
+
+
+OUT_OF_MEMORY = """
+import resource
+from tcl_lib import RunConfig, train
+import tcl_lib.training
+config = RunConfig(runs_dir={folder!r}, time_steps=500, batch_size=512, device="cpu", compile="off")
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 1_500_000_000,) * 2)
+train(config)
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="needs a limit on memory")
+def test_out_of_memory_says_what_was_tried(tmp_path):
+    code = OUT_OF_MEMORY.format(folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "MemoryError: out of memory with batch_size=512 in two views and time_steps=500 (convnet,"
+        " micro_batches=1): lower batch_size or time_steps, or raise micro_batches"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: not enough memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_only_memory_errors_are_named(tiny, error, named):
+    with pytest.raises(MemoryError if named else RuntimeError) as caught, memory_errors(tiny(loss="ce")):
+        raise error
+    expected = "out of memory with batch_size=32 and time_steps=2 (convnet, micro_batches=1): lower"
+    assert str(caught.value).startswith(expected if named else "shapes")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,48 @@ def test_a_damaged_config_is_named(finished, content):
     with pytest.raises(ValueError, match=r"config\.json: ") as caught:
         load_run(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_config_of_another_version_is_refused_with_what_differs(finished, tiny):
+    config = finished()
+    content = runs.read_config(config.run_path)
+    parameters = content["parameters"]
+    del parameters["decay"], parameters["device"]  # the second shapes no result
+    parameters |= {"leak": 0.5, "gain": 1}
+    runs.write_json(config.run_path / runs.CONFIG, content)
+    seal(config.run_path)
+    words = (
+        r"config\.json: was written by another version.*\(unknown here: leak, gain; missing there: decay\)"
+    )
+    for read in (lambda: load_run(config.run_path), lambda: runs.find_finished(config)):
+        with pytest.raises(ValueError, match=words) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+    del parameters["leak"], parameters["gain"]
+    parameters["decay"] = 0.5
+    runs.write_json(config.run_path / runs.CONFIG, content)
+    seal(config.run_path)
+    assert load_run(config.run_path).config.device == "auto"
+
+
+@pytest.mark.parametrize("name", [runs.CONFIG, runs.METRICS, runs.RESULT, runs.SUMS])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_bit_that_flipped_in_a_finished_run_is_noticed(finished, name, seed):
+    path = finished().run_path
+    content = bytearray((path / name).read_bytes())
+    content[int(np.random.default_rng(seed).integers(len(content)))] ^= 1 << seed % 8
+    (path / name).write_bytes(content)
+    assert runs._damage(path) is not None
+    if name == runs.METRICS:
+        with pytest.raises(Damaged, match=r"metrics\.csv: is damaged, it does not fit SHA256SUMS"):
+            _ = load_run(path).metrics
+
+
+def test_the_checksums_are_those_of_sha256sum(finished):
+    path = finished().run_path
+    check = subprocess.run(["sha256sum", "-c", runs.SUMS], cwd=path, capture_output=True, text=True)
+    assert check.returncode == 0, check.stderr
+    assert "result.json: OK" in check.stdout
 
 
 def test_a_damaged_table_is_named(finished):

@@ -4,7 +4,9 @@ Shapes: N recordings, B batch, T time steps, H x W pixels; channel 0 is OFF, 1 i
 """
 
 import http.client
+import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -108,7 +110,7 @@ def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
     folder = _lying_in(config.data_path, "CIFAR10DVS", CIFAR_CLASSES)
     if folder is None:
         folder = config.data_path / "CIFAR10DVS"
-        _download(config.dataset, "CIFAR10DVS", config.data_path)
+        _download(config.dataset, "CIFAR10DVS", folder)
     paths = []
     for name in CIFAR_CLASSES:
         found = _listed(folder / name, (".aedat", ".aedat4"), config)
@@ -127,8 +129,8 @@ def nmnist(config: RunConfig) -> tuple[Split, Split, list[str]]:
     recordings, labels = [], []
     for part, counts in NMNIST_FILES.items():
         if not (folder / part).is_dir():
-            _download(config.dataset, "NMNIST", config.data_path, train=part == "Train")
             folder = config.data_path / "NMNIST"
+            _download(config.dataset, "NMNIST", folder / part, train=part == "Train")
         for digit, count in enumerate(counts):
             paths = _listed(folder / part / str(digit), (".bin",), config)
             if len(paths) != count:
@@ -224,17 +226,27 @@ def _wrong_count(dataset: str, folder: Path, found: int, count: int) -> str:
     )
 
 
-def _download(dataset: str, name: str, root: Path, **part: bool) -> None:
-    """Download and unpack a dataset or a part of it, as tonic knows it, to root/name."""
+def _download(dataset: str, name: str, target: Path, **part: bool) -> None:
+    """Download and unpack a dataset, or the part of it with the target's name, as tonic knows it.
+
+    It is there whole or not at all: until it is, it lies in a folder beside. Of a download that was cut off
+    there, an archive that is whole is unpacked again, and another one is fetched again.
+    """
     import tonic  # takes seconds, and is needed once
 
-    print(f"downloading {dataset} to {root / name}", flush=True)
+    print(f"downloading {dataset} to {target}", flush=True)
+    underway = target.with_name(f"{target.name}.underway")
+    unpacked = underway / name
     try:
+        for folder in (path for path in unpacked.glob("*") if path.is_dir()):
+            shutil.rmtree(folder)
         with hidden_bars():
-            getattr(tonic.datasets, name)(str(root), **part)
+            getattr(tonic.datasets, name)(str(underway), **part)
+        os.replace(unpacked / target.name if part else unpacked, target)
+        shutil.rmtree(underway)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException, zipfile.BadZipFile) as error:
         raise ConnectionError(
-            f"{dataset} is not in {root} and could not be downloaded ({error}). {BY_HAND[dataset]}"
+            f"{dataset} is not in {target} and could not be downloaded ({error}). {BY_HAND[dataset]}"
         ) from error
 
 
