@@ -5,6 +5,7 @@ written beside the others, read back, and only then takes its place: whenever a 
 sound one. Imports no torch until one is written or read.
 """
 
+import errno
 import io
 import random
 from pathlib import Path
@@ -32,7 +33,11 @@ def save(folder: Path, state: dict[str, Any]) -> None:
     torch.save(state, content)
     new = folder / NEW
     files.write_sealed(new, content.getbuffer())
-    files.read_sealed(new)
+    try:
+        files.read_sealed(new)
+    except Damaged as error:
+        new.unlink(missing_ok=True)
+        raise OSError(errno.EIO, "did not arrive on the disk as it was written", str(new)) from error
     with files.named(folder / LAST):
         if (folder / LAST).exists():
             files.replace(folder / LAST, folder / PREVIOUS)
@@ -42,7 +47,8 @@ def save(folder: Path, state: dict[str, Any]) -> None:
 def load_last(folder: Path) -> dict[str, Any] | None:
     """The last sound checkpoint, onto the CPU; None where there is none. One that is damaged is named.
 
-    What is damaged is gone afterwards: the next `save` must not push a sound one out for it.
+    What does not fit its checksum is gone afterwards: the next `save` must not push a sound one out for it.
+    Raises ValueError or OSError for one that does and cannot be loaded.
     """
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():
@@ -52,7 +58,7 @@ def load_last(folder: Path) -> dict[str, Any] | None:
         except Damaged as error:
             path.unlink()
             there = (folder / PREVIOUS).exists()
-            print(f"{error}; {'the one before it is used' if there else 'there is none before it'}")
+            print(f"{error}; {'the one before it is used' if there else 'the run starts from its beginning'}")
             continue
         if path.name == PREVIOUS:
             files.replace(path, folder / LAST)
@@ -63,8 +69,8 @@ def load_last(folder: Path) -> dict[str, Any] | None:
 def load(path: Path) -> dict[str, Any]:
     """A checkpoint, onto the CPU; it can run no code.
 
-    Raises FileNotFoundError where there is none, Damaged where it is none any more, OSError where it cannot
-    be read.
+    Raises FileNotFoundError where there is none, Damaged where it does not fit its checksum, ValueError where
+    it does and is none of this version's, OSError where it cannot be read.
     """
     import torch
 
@@ -74,9 +80,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # what torch raises depends on what is wrong
-        raise Damaged(f"{path}: is no checkpoint ({type(error).__name__})") from error
+        raise ValueError(f"{path}: cannot be loaded ({type(error).__name__})") from error
     if not isinstance(state, dict) or set(state) != set(STATE):
-        raise Damaged(f"{path}: is no checkpoint, or one of another version")
+        raise ValueError(f"{path}: is no checkpoint, or one of another version")
     return state
 
 

@@ -79,6 +79,9 @@ def replace(source: Path, target: Path) -> None:
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
+        except OSError as error:  # some network file systems know no such thing
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
         finally:
             os.close(folder)
 

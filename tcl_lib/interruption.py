@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ class Interruption:
 
     def __init__(self, save: Callable[[], None]):
         self._save = save
-        self._held = False
+        self._held = True  # until this is open
         self._received: int | None = None
         self._before: dict[int, Callable] = {}
         self._exit: Callable[[int], None] | None = None
@@ -36,14 +37,14 @@ class Interruption:
         try:
             yield
         finally:
-            self._held = False
+            self._held = self._received is not None  # a second signal does not stop the saving
         if self._received is not None:
             raise _Interrupted
 
     def _receive(self, number: int, frame) -> None:
         self._received = number
         if not self._held:
-            self._held = True  # a second one does not stop the saving
+            self._held = True
             raise _Interrupted
 
     def __enter__(self) -> "Interruption":
@@ -55,6 +56,7 @@ class Interruption:
                 signal.signal(number, self._receive)
             if "ipykernel" in sys.modules and signal.SIGTERM in self._before:
                 self._process, self._exit, os._exit = os.getpid(), os._exit, self._exit_when_saved
+        self._held = False
         return self
 
     def _exit_when_saved(self, status: int) -> None:
@@ -69,18 +71,22 @@ class Interruption:
         self._exit(status)
 
     def __exit__(self, kind, error, trace) -> None:
-        try:
-            if kind is _Interrupted:
-                self._held = True
-                self._save()
-        finally:
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
-            if self._exit is not None:
-                os._exit = self._exit
-        if kind is _Interrupted:
+        self._held = True
+        if self._received is not None and kind in (_Interrupted, None):
             try:
-                signal.raise_signal(self._received)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt from None  # _Interrupted is nobody's business
-            raise SystemExit(128 + self._received)  # where its course is to go on
+                self._save()
+            except Exception as failure:
+                kind, error = type(failure), failure
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._exit is not None:
+            os._exit = self._exit
+        if self._received is None:
+            return
+        if kind not in (_Interrupted, None):  # it may be the last that is heard of this process
+            traceback.print_exception(error)
+        try:
+            signal.raise_signal(self._received)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None  # _Interrupted is nobody's business
+        raise SystemExit(128 + self._received)  # where its course is to go on

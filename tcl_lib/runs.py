@@ -271,12 +271,15 @@ def gather(table: pd.DataFrame, what: str | Callable[[Run], pd.DataFrame]) -> pd
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What config.json says. Raises Damaged where it is not JSON, FileNotFoundError where there is none."""
+    """What config.json says, of a run that is finished or not.
+
+    Raises Damaged where it does not fit its checksum or is not JSON, FileNotFoundError where there is none.
+    """
     file = path / CONFIG
-    try:
-        return parse_json(file, file.read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: is missing") from None
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: is missing")
+    sealed = (path / RESULT).exists() and (path / SUMS).exists() and CONFIG in _listed_sums(path)
+    return parse_json(file, read_finished(file) if sealed else file.read_bytes())
 
 
 def saved_config(path: Path) -> RunConfig:
@@ -299,7 +302,7 @@ def saved_config(path: Path) -> RunConfig:
     if differs:
         raise ValueError(
             f"{path / CONFIG}: was written by another version, with other parameters ({'; '.join(differs)});"
-            " overwrite=True trains the run anew"
+            " give another run_name, or overwrite=True"
         )
     try:
         return RunConfig.from_dict(parameters)
@@ -343,18 +346,25 @@ def find_finished(config: RunConfig) -> Run | None:
     return load_run(path) if (path / RESULT).exists() and _damage(path) is None else None
 
 
-def mend(path: Path) -> None:
+def mend(path: Path) -> bool:
     """Have a run whose files were damaged or lost go on from its checkpoint, with a line that says so.
 
     A config is put back; what was measured is measured again. Raises Damaged for a finished run without a
-    sound checkpoint, which is left as it is.
+    sound checkpoint, which is left as it is. Returns: whether it was a finished one.
     """
     damage = _damage(path)
     if damage is None:
-        return
-    state = checkpoints.load_last(path)
-    if state is None and (path / RESULT).exists():
-        raise Damaged(f"{damage}, but there is no sound checkpoint; overwrite=True trains the run anew")
+        return False
+    finished = (path / RESULT).exists()
+    if finished:
+        try:
+            state = checkpoints.load(path / checkpoints.LAST)
+        except (Damaged, FileNotFoundError) as error:
+            raise Damaged(
+                f"{damage}, but there is no sound checkpoint; overwrite=True trains the run anew"
+            ) from error
+    else:
+        state = checkpoints.load_last(path)
     if state is None:  # then there is nothing to lose
         print(f"{damage}; the run starts from its beginning")
         (path / CONFIG).unlink(missing_ok=True)
@@ -362,6 +372,7 @@ def mend(path: Path) -> None:
         print(f"{damage}; the run goes on from its checkpoint")
         (path / RESULT).unlink(missing_ok=True)
         write_json(path / CONFIG, state["description"])
+    return finished
 
 
 def _damage(path: Path) -> str | None:
@@ -380,15 +391,14 @@ def _damage(path: Path) -> str | None:
     return None
 
 
-def prepare_folder(config: RunConfig) -> bool:
+def prepare_folder(config: RunConfig, mended: bool = False) -> bool:
     """Whether there is a run to go on with; else the folder is ready for a new one.
 
-    What lies there is removed if it is to be overwritten or not resumed, or has lost its config.
+    What lies there is removed if it is to be overwritten, or was cut off and is not to be resumed, or has
+    lost its config. A finished run that was `mended` goes on.
     """
     path = config.run_path
-    goes_on = (path / CONFIG).exists() and not config.overwrite
-    if not config.resume and not (path / RESULT).exists():
-        goes_on = False
+    goes_on = (path / CONFIG).exists() and not config.overwrite and (config.resume or mended)
     if not goes_on:
         for name in FILES:
             (path / name).unlink(missing_ok=True)

@@ -42,21 +42,20 @@ def train(config: RunConfig, *, verbose: bool = True) -> runs.Run:
     that another process is training and for a network that falls silent, FloatingPointError for a loss that
     is not finite, MemoryError where the batch does not fit.
     """
-    device = find_device(config.device)
     finished = runs.find_finished(config)
     if finished is None:
+        device = find_device(config.device)
         keep_freed_memory()
         data = load_data(config)
         Fabric.seed_everything(config.seed, verbose=False)
         network = build_network(config, data.input_shape, len(data.classes))
         network.to(memory_format=torch.channels_last)
         with runs.sole_writer(config):
-            if not config.overwrite:
-                runs.mend(config.run_path)
+            mended = not config.overwrite and runs.mend(config.run_path)
             finished = runs.find_finished(config)  # perhaps by another process, meanwhile
             if finished is None:
                 with memory_errors(config):
-                    _Training(config, data, network, device, verbose).run()
+                    _Training(config, data, network, device, mended, verbose).run()
                 return runs.load_run(config.run_path)
     if verbose:
         print(f"{finished.path} is finished: nothing to train (overwrite=True trains anew)")
@@ -87,9 +86,15 @@ class _Training:
     """A run under way: a network, its optimizer, and how far they are."""
 
     def __init__(
-        self, config: RunConfig, data: Data, network: SpikingNetwork, device: torch.device, verbose: bool
+        self,
+        config: RunConfig,
+        data: Data,
+        network: SpikingNetwork,
+        device: torch.device,
+        mended: bool,
+        verbose: bool,
     ):
-        goes_on = runs.prepare_folder(config)
+        goes_on = runs.prepare_folder(config, mended)
         precision = _precision(config, device, goes_on)
         self.config, self.data, self.network, self.verbose = config, data, network, verbose
         self.fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
@@ -106,8 +111,7 @@ class _Training:
         state = checkpoints.load_last(config.run_path) if goes_on else None
         if state is not None:
             self._restore(state)
-        else:
-            runs.write_json(config.run_path / runs.CONFIG, self.description)
+        runs.write_json(config.run_path / runs.CONFIG, self.description)
         self.saved = time.monotonic()
 
     def run(self) -> None:
@@ -211,6 +215,13 @@ class _Training:
     def _restore(self, state: dict) -> None:
         """Go back to where a run was when it was cut off."""
         path = self.config.run_path
+        before, now = state["description"]["data"], self.description["data"]
+        changed = [name for name in now if now[name] != before[name]]
+        if changed:
+            raise ValueError(
+                f"{path}: was begun with other data ({changed[0]} {before[changed[0]]}, now {now[changed[0]]})"
+                "; give another run_name, or overwrite=True"
+            )
         try:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -239,7 +250,6 @@ class _Training:
             print(f"with other {', '.join(changed)} than before, which {runs.CONFIG} says")
             entry = {"after": self._position()} | changed
             description["continued"] = [*description.get("continued", []), entry]
-            runs.write_json(self.config.run_path / runs.CONFIG, description)
 
     def _position(self) -> str:
         step = f", step {self.step} of {self.steps} of the next" if self.step else ""

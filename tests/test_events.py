@@ -380,7 +380,8 @@ def test_a_download_that_was_cut_off_is_fetched_or_unpacked_anew(host, tmp_path,
     del asked[:]
     assert torch.equal(load_data(config).train[:], expected)
     assert set(asked) == ({"/train"} if cut == "the archive" else set())
-    assert sorted(path.name for path in train.parent.iterdir()) == ["Test", "Train"]
+    names = sorted(path.name for path in train.parent.iterdir())
+    assert names == [".Test.lock", ".Train.lock", "Test", "Train"]
 
 
 @pytest.mark.parametrize("answer", [b"", None, b"not what was expected"], ids=["empty", "404", "other"])

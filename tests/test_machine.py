@@ -173,6 +173,8 @@ def test_out_of_memory_says_what_was_tried(tmp_path):
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: not enough memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 10 GB)"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
         (MemoryError(), True),
         (RuntimeError("shapes do not match"), False),
     ],

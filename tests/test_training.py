@@ -286,6 +286,38 @@ def test_a_run_goes_on_unless_told_otherwise(tiny, monkeypatch, capsys, changes,
     assert "nothing to train" in capsys.readouterr().out
 
 
+def test_a_run_does_not_go_on_with_other_data(tiny, monkeypatch, image_folder):
+    config = tiny(dataset="folder", data_root=str(image_folder), train_size=None, batch_size=4)
+    stop_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    monkeypatch.undo()
+    shutil.copy(image_folder / "train" / "cat" / "a.png", image_folder / "train" / "cat" / "new.png")
+    with pytest.raises(ValueError, match=r"was begun with other data .*; give another run_name"):
+        train(config)
+    (image_folder / "train" / "cat" / "new.png").unlink()
+    assert len(train(config).metrics) == 2
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_damaged_table_of_a_finished_run_is_measured_again(tiny, capsys, resume):
+    config = tiny(resume=resume)
+    run = train(config)
+    table = run.path / runs.ACCURACY
+    expected, times = table.read_text(), (run.path / runs.METRICS).read_text()
+    table.write_text(expected.replace("9", "8"))
+    capsys.readouterr()
+    again = train(config)
+    assert f"{table}: is damaged, it does not fit SHA256SUMS" in capsys.readouterr().out
+    assert table.read_text() == expected
+    assert (again.path / runs.METRICS).read_text() == times  # and not trained again
+    table.write_text("")
+    (run.path / checkpoints.LAST).write_bytes(b"noise")
+    with pytest.raises(Damaged, match=r"accuracy_by_step\.csv: is damaged.*but there is no sound checkpoint"):
+        train(config)
+    assert (run.path / checkpoints.LAST).read_bytes() == b"noise"
+
+
 def test_other_surroundings_are_written_down(tiny, monkeypatch, capsys):
     config = tiny()
     stop_after(monkeypatch, 1)

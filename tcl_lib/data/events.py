@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from tcl_lib import files
 from tcl_lib.config import CACHE, RunConfig
 from tcl_lib.data.augment import flips
 from tcl_lib.data.event_augment import augment_frames
@@ -237,13 +239,17 @@ def _download(dataset: str, name: str, target: Path, **part: bool) -> None:
     print(f"downloading {dataset} to {target}", flush=True)
     underway = target.with_name(f"{target.name}.underway")
     unpacked = underway / name
+    files.make_folder(target.parent)
     try:
-        for folder in (path for path in unpacked.glob("*") if path.is_dir()):
-            shutil.rmtree(folder)
-        with hidden_bars():
-            getattr(tonic.datasets, name)(str(underway), **part)
-        os.replace(unpacked / target.name if part else unpacked, target)
-        shutil.rmtree(underway)
+        with FileLock(target.with_name(f".{target.name}.lock")):  # one process; others wait for it
+            if target.is_dir():
+                return
+            for folder in (path for path in unpacked.glob("*") if path.is_dir()):
+                shutil.rmtree(folder)
+            with hidden_bars():
+                getattr(tonic.datasets, name)(str(underway), **part)
+            os.replace(unpacked / target.name if part else unpacked, target)
+            shutil.rmtree(underway)
     except (OSError, RuntimeError, ValueError, http.client.HTTPException, zipfile.BadZipFile) as error:
         raise ConnectionError(
             f"{dataset} is not in {target} and could not be downloaded ({error}). {BY_HAND[dataset]}"

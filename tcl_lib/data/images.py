@@ -1,5 +1,6 @@
 """Image datasets as uint8 tensors in memory. Shapes: B batch, C channels, H x W pixels."""
 
+import http.client
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,7 +107,7 @@ def _download(source: type[CIFAR10], root: Path, dataset: str) -> list[CIFAR10]:
         print(f"downloading {dataset} to {root}", flush=True)
     try:
         return [source(root, train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise ConnectionError(
             f"{dataset} is not in {root} and could not be downloaded ({error});"
             f" put {source.filename} there yourself, or point data_root to the folder that holds it"
