@@ -219,8 +219,8 @@ class _Training:
         changed = [name for name in now if now[name] != before[name]]
         if changed:
             raise ValueError(
-                f"{path}: was begun with other data ({changed[0]} {before[changed[0]]}, now {now[changed[0]]})"
-                "; give another run_name, or overwrite=True"
+                f"{path}: was begun with other data ({before[changed[0]]} {changed[0]} and not"
+                f" {now[changed[0]]}); give another run_name, or overwrite=True"
             )
         try:
             self.network.load_state_dict(state["network"])

@@ -175,6 +175,7 @@ def test_a_signal_saves_first(undisturbed, tmp_path, number, times):
         assert_same(config.run_path, expected)
 
 
+@pytest.mark.soak
 def test_papermill_stopped_by_a_scheduler_saves_first(tmp_path):
     """SIGTERM to papermill alone ends it at once; the kernel saves all the same."""
     small = {"runs_dir": tmp_path, "epochs": 200, "batch_size": 4, "time_steps": 2}

@@ -4,9 +4,6 @@ import dataclasses
 import itertools
 import math
 import shutil
-import signal
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -118,32 +115,6 @@ def test_a_finished_run_is_shown_and_not_trained(tiny, capsys):
     assert "nothing to train" not in capsys.readouterr().out
     pd.testing.assert_frame_equal(numbers(anew), numbers(run), check_exact=True)
     assert (run.path / runs.RESULT).stat().st_mtime_ns > times[run.path / runs.RESULT]
-
-
-def test_a_killed_run_goes_on_to_the_same_numbers(tiny, capsys):
-    config = tiny(epochs=12, loss="tcl")
-    undisturbed = train(dataclasses.replace(config, run_name="undisturbed"))
-    code = f"from tcl_lib import RunConfig, train; train(RunConfig(**{config.to_dict()!r}))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    lines = []
-    while not any(line.startswith("epoch   3/12") for line in lines):
-        lines.append(process.stdout.readline())
-        assert lines[-1], "the run ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    with pytest.raises(ValueError, match="not finished"):
-        load_run(config.run_path)
-    done = len(checkpoints.load_last(config.run_path)["progress"]["rows"])
-    assert 3 <= done < 12
-    capsys.readouterr()
-    run = train(config)
-    printed = capsys.readouterr().out
-    assert f"continuing {config.run_path} after epoch {done}" in printed
-    assert printed.count("\nepoch ") == 12 - done
-    pd.testing.assert_frame_equal(numbers(run), numbers(undisturbed), check_exact=True)
-    pd.testing.assert_frame_equal(run.accuracy_by_step, undisturbed.accuracy_by_step, check_exact=True)
-    expected = weights(undisturbed)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(run).items())
 
 
 @pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
