@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +13,23 @@ import pytest
 from tcl_lib import files
 
 
-@pytest.fixture
-def limited():
-    """A function that lets this process write no file larger than so many bytes, as a full disk would."""
+@contextmanager
+def limited(size: int):
+    """While open, this process writes no file larger than so many bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def limit(size: int) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
 
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, limited):
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "file"
     files.write(path, "before ü\n")
     assert path.read_bytes() == b"before \xc3\xbc\n"  # the same on every system
-    limited(1000)
-    with pytest.raises(
-        OSError, match=r"cannot be written, 2,000,000 bytes are needed and [\d,]+ are free"
-    ) as e:
+    words = r"cannot be written, 2,000,000 bytes are needed and [\d,]+ are free"
+    with pytest.raises(OSError, match=words) as e, limited(1000):
         files.write(path, bytes(1_999_000), bytes(1_000))
     assert e.value.filename == str(path)
     assert "File too large" in str(e.value)
