@@ -46,7 +46,7 @@ benchmark: setup
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
 
-# The tests of faults, for longer.
+# What takes long: the tests of faults many times over, and a few others.
 soak: setup
 	$(BIN)/python -m pytest -m soak $(ARGS)
 

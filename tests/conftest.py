@@ -19,10 +19,16 @@ torch._inductor.config.cpp.vec_isa_ok = True
 os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
 
 # The same examples in every run of the tests, and files may be slow: others with --hypothesis-profile=random.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=25)
 slow = [hypothesis.HealthCheck.too_slow]
 hypothesis.settings.register_profile("random", deadline=None, max_examples=1000, suppress_health_check=slow)
 hypothesis.settings.load_profile("same")
+
+
+def too_long(*values):
+    """A parameter's values in tests that only `make soak` has the time for."""
+    return [pytest.param(value, marks=pytest.mark.soak) for value in values]
+
 
 # Real recordings, not part of the repository; the README says what they are and where they come from.
 RECORDINGS = REPOSITORY / "data" / "recordings"

@@ -48,6 +48,7 @@ def run_training(config: RunConfig, log: Path, event: int | None = None, what: s
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
     events = 0
 
     def watch(name: str, arguments: tuple) -> None:

@@ -9,6 +9,19 @@ import pytest
 
 from tcl_lib.interruption import SIGNALS, Interruption
 
+DEFAULT = {signal.SIGINT: signal.default_int_handler}
+
+
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """As in a terminal; a process started in the background may ignore some of them."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, DEFAULT.get(number, signal.SIG_DFL))
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 @pytest.mark.parametrize("held", [True, False])
 def test_an_interrupt_waits_for_what_is_held_and_saves(held):
@@ -67,6 +80,7 @@ COURSE = """
 import signal, sys
 from tcl_lib.interruption import Interruption
 number = int(sys.argv[1])
+signal.signal(number, signal.SIG_DFL)
 if sys.argv[2] == "ignored":
     signal.signal(number, signal.SIG_IGN)
 if sys.argv[2] == "handled":

@@ -45,6 +45,7 @@ def test_the_machine_is_described():
     assert "\n" not in line
 
 
+@pytest.mark.soak
 def test_memory_that_is_kept_is_not_mapped_anew():
     """Page faults of allocating and filling 80 MB again and again, in processes of their own."""
     script = """
@@ -99,6 +100,7 @@ def test_auto_takes_a_run_of_that_name_in_whatever_precision(tiny):
         train(tiny(precision="bf16-mixed", **named))
 
 
+@pytest.mark.soak
 def test_bf16_does_no_harm_to_accuracy(tiny):
     """Digits, all of them: the mean of two seeds, in either precision."""
     accuracies = {}
