@@ -101,7 +101,8 @@ def test_a_grid_is_made_or_its_parameter_named(parameters):
     try:
         configs = sweep.grid(**parameters)
     except ValueError as error:
-        check_words(error, *parameters)
+        # a list of losses holds values of `loss`
+        check_words(error, *parameters, *(sweep.LISTS.get(name, name) for name in parameters))
     else:
         assert len({config.name for config in configs}) == len(configs) > 0
 
