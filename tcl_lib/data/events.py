@@ -242,7 +242,7 @@ def _download(dataset: str, name: str, target: Path, **part: bool) -> None:
     files.make_folder(target.parent)
     try:
         with FileLock(target.with_name(f".{target.name}.lock")):  # one process; others wait for it
-            if target.is_dir():
+            if target.is_dir() and any(target.iterdir()):
                 return
             for folder in (path for path in unpacked.glob("*") if path.is_dir()):
                 shutil.rmtree(folder)
