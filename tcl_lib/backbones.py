@@ -1,50 +1,57 @@
 """The networks: a backbone of convolutions and spiking layers, a classifier and a projection head.
 
-Shapes: T time steps, B batch, D features, K classes, P projection. Between layers everything is
-[T, B, ...]; convolutions and batch norm see time folded into the batch, [T*B, C, H, W], so that batch norm
-has one set of statistics over all steps (TET, tdBN) and not one a step.
+Shapes: T time steps, B batch, D features, K classes, P projection. Between layers everything is [T, B, ...].
+Convolutions and batch norm see time folded into the batch, [T*B, C, H, W]: batch norm has one set of
+statistics over all steps (TET, tdBN), not one a step.
 """
 
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from tcl_lib.config import RunConfig
-from tcl_lib.neurons import Spiking
+from tcl_lib.neurons import Neuron, Spiking, lif_box_neuron
 
 
 class NetworkOutput(NamedTuple):
-    """What a network gives for a batch, time first."""
+    """The output of a network for a batch, time first."""
 
     logits: Tensor  # [T, B, K]
-    embeddings: Tensor  # [T, B, P], the projection of the features, not normalised
+    embeddings: Tensor  # [T, B, P], projection head on the features, not normalised
     features: Tensor  # [T, B, D], penultimate layer
 
 
 class Folded(nn.Sequential):
-    """Layers without memory, applied to all time steps at once: [T, B, ...] -> [T, B, ...]."""
+    """Layers without state, applied to all time steps at once: [T, B, ...] -> [T, B, ...]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
 class SpikingNetwork(nn.Module):
-    """stem -> neurons and blocks -> features -> logits and embeddings.
+    """A stem, spiking layers, a classifier and a projection head.
 
-    The stem (convolution and batch norm) comes before the first neuron and has no memory: for an image that
-    is the same at every step it runs once, and its output is the input current of every step. The body begins
-    with those neurons.
+    The stem (convolution and batch norm) comes before the first neurons and has no state. For an image that
+    is the same at every step it runs once, and its output is the input current of every step.
+
+    Args:
+        stem: layers before the first neurons.
+        body: spiking layers and the layers between them; the first is a `Spiking`, the last gives [T, B, D].
+        features: D.
+        num_classes: K.
+        input_shape: (C, H, W) of one image or frame.
+        time_steps: T for a static image.
+        projection_dim: P; 0 for no head, then the embeddings are the features.
     """
 
     def __init__(
         self,
-        stem: Folded,
+        stem: nn.Module,
         body: nn.Sequential,
         features: int,
         num_classes: int,
-        projection_dim: int,
-        time_steps: int,
         input_shape: tuple[int, int, int],
+        time_steps: int = 4,
+        projection_dim: int = 0,
     ):
         super().__init__()
         self.stem = stem
@@ -59,10 +66,10 @@ class SpikingNetwork(nn.Module):
         self.input_shape = tuple(input_shape)
 
     def forward(self, images: Tensor, time_steps: int | None = None) -> NetworkOutput:
-        """Run from rest over all time steps.
+        """Run all time steps, from a state at rest.
 
         Args:
-            images: float [B, C, H, W], the input current at every step, or [T, B, C, H, W], a step each.
+            images: float [B, C, H, W], the same image at every step, or [T, B, C, H, W], a frame a step.
             time_steps: T for [B, C, H, W]; the network's own by default. [T, B, C, H, W] brings its T.
 
         Raises ValueError for another shape, or a T that is below 1 or contradicts the input's.
@@ -82,117 +89,130 @@ class SpikingNetwork(nn.Module):
         if steps < 1:
             raise ValueError(f"time_steps={steps}: must be a whole number >= 1")
         current = self.stem(images)  # [1 or T, B, C, H, W]
-        neurons, *layers = self.body  # the first ones alone need to be told T
-        features = neurons(current, steps)  # [T, B, C, H, W]
+        neurons, *layers = self.body
+        features = neurons(current, steps)  # only the first needs T: a static image arrives as one step
         for layer in layers:
             features = layer(features)  # in the end [T, B, D]
         return NetworkOutput(self.classifier(features), self.projection(features), features)
 
 
-def build_network(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> SpikingNetwork:
-    """The network of a run, freshly initialised from torch's global generator.
+LIF_BOX = lif_box_neuron()  # the default: decay 0.5, threshold 1
+ImageSize = int | tuple[int, int]  # the side of a square, or (height, width), in pixels
+
+
+def convnet(
+    channels: int, image_size: ImageSize, num_classes: int = 10, neuron: Neuron = LIF_BOX, **options: int
+) -> SpikingNetwork:
+    """Return 64C3-AP2-64C3-AP2-128C3-128C3, global average pooling: small enough for a CPU.
 
     Args:
-        image_shape: (C, H, W) of one image or frame.
+        channels: C of the input.
+        image_size: its side or (height, width), at least 4 pixels.
         num_classes: K.
+        neuron: of every spiking layer.
+        options: `time_steps` and `projection_dim` of `SpikingNetwork`.
 
-    A projection head is built for the contrastive losses alone; else, and for projection_dim = 0, the
-    embeddings are the features themselves. Raises ValueError for an image too small for the poolings.
+    Raises ValueError for an image too small for the poolings.
     """
-    height, width = image_shape[1:]
-    smallest = SMALLEST[config.backbone]
-    if min(height, width) < smallest:
-        raise ValueError(
-            f"backbone={config.backbone!r}: needs images of at least {smallest}x{smallest} pixels,"
-            f" got {height}x{width}"
-        )
-    stem, body, features = BACKBONES[config.backbone](config, image_shape)
-    return SpikingNetwork(
-        stem,
-        body,
-        features,
-        num_classes,
-        projection_dim=config.projection_dim if config.contrastive else 0,
-        time_steps=config.time_steps,
-        input_shape=image_shape,
-    )
+    size = _checked_size("convnet", image_size, smallest=4)
+    stem, *layers = _plain(channels, (64, "pool", 64, "pool", 128, 128), neuron)
+    body = nn.Sequential(*layers, Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    return SpikingNetwork(stem, body, 128, num_classes, (channels, *size), **options)
 
 
-def convnet(config: RunConfig, image_shape: tuple[int, int, int]):
-    """64C3-AP2-64C3-AP2-128C3-128C3, global average pooling: small enough for a CPU."""
-    stem, *layers = _plain(config, image_shape[0], (64, "pool", 64, "pool", 128, 128))
-    return stem, nn.Sequential(*layers, Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten())), 128
+def vggsnn(
+    channels: int, image_size: ImageSize, num_classes: int = 10, neuron: Neuron = LIF_BOX, **options: int
+) -> SpikingNetwork:
+    """Return VGGSNN of TET (Deng et al. 2022), with kaiming fan-out initialisation.
 
-
-def vggsnn(config: RunConfig, image_shape: tuple[int, int, int]):
-    """VGGSNN of TET: 64C3-128C3-AP2-256C3-256C3-AP2-512C3-512C3-AP2-512C3-512C3-AP2, kaiming fan-out init."""
-    channels, height, width = image_shape
+    64C3-128C3-AP2-256C3-256C3-AP2-512C3-512C3-AP2-512C3-512C3-AP2. Arguments and errors as in `convnet`;
+    images have at least 16 pixels a side.
+    """
+    height, width = _checked_size("vggsnn", image_size, smallest=16)
     plan = (64, 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512)
-    stem, *layers = _plain(config, channels, plan, bias=True)
+    stem, *layers = _plain(channels, plan, neuron, bias=True)
     for module in nn.ModuleList([stem, *layers]).modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     body = nn.Sequential(*layers, Folded(nn.AvgPool2d(2), nn.Flatten()))
-    return stem, body, 512 * (height // 16) * (width // 16)
+    features = 512 * (height // 16) * (width // 16)
+    return SpikingNetwork(stem, body, features, num_classes, (channels, height, width), **options)
 
 
-def _plain(config: RunConfig, channels: int, plan: tuple, bias: bool = False) -> list[nn.Module]:
-    """Stages of conv-BN and neurons; in the plan a number is a stage's channels, "pool" halves the image."""
-    layers, pooling = [], []
-    for width in plan:
-        if width == "pool":
-            pooling = [nn.AvgPool2d(2)]
-        else:
-            layers += [Folded(*pooling, *_conv_bn(channels, width, bias=bias)), _neurons(config)]
-            channels, pooling = width, []
-    return layers
+def resnet19(
+    channels: int,
+    image_size: ImageSize,
+    num_classes: int = 10,
+    neuron: Neuron = LIF_BOX,
+    stem_width: int = 64,
+    **options: int,
+) -> SpikingNetwork:
+    """Return ResNet-19 of TET: stem, [3, 3, 2] blocks of 128, 256 and 512 channels, FC-256 with neurons.
 
-
-def resnet19(config: RunConfig, image_shape: tuple[int, int, int]):
-    """ResNet-19 of TET: stem, [3, 3, 2] blocks of 128, 256 and 512 channels, FC-256 with neurons."""
-    stem = Folded(*_conv_bn(image_shape[0], config.stem_width))
-    layers, wide = [_neurons(config)], config.stem_width
+    Arguments as in `convnet`; `stem_width` is the number of channels of the stem.
+    """
+    size = _checked_size("resnet19", image_size, smallest=1)
+    stem = Folded(*_conv_bn(channels, stem_width))
+    layers, wide = [Spiking(neuron)], stem_width
     for width, blocks, stride in ((128, 3, 1), (256, 3, 2), (512, 2, 2)):
         for block in range(blocks):
-            layers.append(ResidualBlock(config, wide, width, stride if block == 0 else 1))
+            layers.append(ResidualBlock(wide, width, stride if block == 0 else 1, neuron))
             wide = width
     hidden = nn.Linear(wide, 256)
-    # Pooled spikes are small and no batch norm follows: with PyTorch's own start (a deviation of
-    # 0.6 / sqrt(wide)) not one of these neurons fires, and nothing is learned for epochs.
+    # Pooled spikes are small and no batch norm follows: with PyTorch's default (a deviation of
+    # 0.6 / sqrt(wide)) none of these neurons fires, and nothing is learned for epochs.
     nn.init.normal_(hidden.weight, std=4 / wide**0.5)
     pooled = Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten(), hidden)
-    return stem, nn.Sequential(*layers, pooled, _neurons(config)), 256
+    body = nn.Sequential(*layers, pooled, Spiking(neuron))
+    return SpikingNetwork(stem, body, 256, num_classes, (channels, *size), **options)
 
 
 class ResidualBlock(nn.Module):
     """conv-BN-neuron-conv-BN, the shortcut added, neuron: [T, B, C, H, W] -> [T, B, width, H', W']."""
 
-    def __init__(self, config: RunConfig, channels: int, width: int, stride: int):
+    def __init__(self, channels: int, width: int, stride: int, neuron: Neuron = LIF_BOX):
         super().__init__()
         self.residual = nn.Sequential(
             Folded(*_conv_bn(channels, width, stride=stride)),
-            _neurons(config),
+            Spiking(neuron),
             Folded(*_conv_bn(width, width)),
         )
         self.shortcut = nn.Identity()
         if stride != 1 or channels != width:
             self.shortcut = Folded(*_conv_bn(channels, width, kernel=1, stride=stride))
-        self.neurons = _neurons(config)
+        self.neurons = Spiking(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.neurons(self.residual(x) + self.shortcut(x))
 
 
+def _checked_size(backbone: str, image_size: ImageSize, smallest: int) -> tuple[int, int]:
+    """Return (height, width). Raises ValueError where the poolings would leave no pixel."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"backbone={backbone!r}: needs images of at least {smallest}x{smallest} pixels,"
+            f" got {height}x{width}"
+        )
+    return height, width
+
+
+def _plain(channels: int, plan: tuple, neuron: Neuron, bias: bool = False) -> list[nn.Module]:
+    """Return conv-BN and neurons for each number of channels in the plan; "pool" halves the image."""
+    layers, pooling = [], []
+    for width in plan:
+        if width == "pool":
+            pooling = [nn.AvgPool2d(2)]
+        else:
+            layers += [Folded(*pooling, *_conv_bn(channels, width, bias=bias)), Spiking(neuron)]
+            channels, pooling = width, []
+    return layers
+
+
 def _conv_bn(channels: int, width: int, kernel: int = 3, stride: int = 1, bias: bool = False):
-    """Convolution keeping the size at stride 1, and batch norm."""
+    """Return a convolution that keeps the size at stride 1, and its batch norm."""
     conv = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=bias)
     return conv, nn.BatchNorm2d(width)
 
 
-def _neurons(config: RunConfig) -> Spiking:
-    return Spiking(config.neuron, config.decay, config.v_th)
-
-
 BACKBONES = {"convnet": convnet, "vggsnn": vggsnn, "resnet19": resnet19}
-# The smallest side of an image that the poolings leave a pixel of.
-SMALLEST = {"convnet": 4, "vggsnn": 16, "resnet19": 1}

@@ -1,15 +1,12 @@
-"""`RunConfig`: every parameter of a run, checked on creation."""
+"""`RunConfig`: every parameter of a run, checked on creation; its identity and its name."""
 
 import dataclasses
-import hashlib
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Literal, NamedTuple
 
-from tcl_lib import notebooks
-from tcl_lib.checks import (
+from tcl_lib.utils import notebooks, paths
+from tcl_lib.utils.checks import (
     AtLeast1,
     AtLeast2,
     BelowOne,
@@ -22,26 +19,43 @@ from tcl_lib.checks import (
     Size,
     Weight,
     check_fields,
-    checked,
+    refuse_unknown,
 )
+from tcl_lib.utils.words import digest, listed
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-CACHE = (
-    REPOSITORY / "data" / "cache"
-)  # decoded images, counted frames, compiled neurons; may be deleted at any time
 
-# Where things lie and what they run on: a run is the same run whatever these say.
+class Dataset(NamedTuple):
+    """The facts about a dataset."""
+
+    source: str  # module:function in `tcl_lib.data` that loads it
+    origin: str  # where its files come from
+    shape: tuple[int, int, int] | None  # (C, H, W) of an image or a frame; None where the files say
+    events: bool = False  # of an event camera, another frame at every time step
+    mirrored: bool = False  # whether a mirror image is of the same class
+    own_folder: bool = False  # the user's own files: `data_root` says which data they are
+    frame_size: int | None = None  # default of the parameter, in pixels
+
+
+DATASETS = {
+    "digits": Dataset("images:digits", "scikit-learn", (1, 8, 8)),
+    "cifar10": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
+    "cifar100": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
+    "folder": Dataset("images:folder", "data_root", None, mirrored=True, own_folder=True),
+    "dvs_cifar10": Dataset(
+        "events.datasets:dvs_cifar10", "tonic", (2, 48, 48), events=True, mirrored=True, frame_size=48
+    ),
+    "nmnist": Dataset("events.datasets:nmnist", "tonic", (2, 34, 34), events=True),
+    # not mirrored: a gesture to the left is not one to the right
+    "events_folder": Dataset(
+        "events.datasets:events_folder", "data_root", None, events=True, own_folder=True
+    ),
+    "moving_digits": Dataset("events.datasets:moving_digits", "simulated", (2, 10, 10), events=True),
+}
+
+# Fields left out of a run's identity because they do not affect results.
 PLACEMENT = ("compile", "device", "checkpoint_minutes", "runs_dir", "run_name", "resume", "overwrite")
-# Datasets that are a user's own folder: where it lies says what it is.
-FOLDERS = ("folder", "events_folder")
-EVENT_DATASETS = ("dvs_cifar10", "nmnist", "events_folder", "moving_digits")
 EVENT_PARAMETERS = (
-    "frame_by",
-    "frame_size",
-    "count_scale",
-    "split",
-    "event_augmentation",
-    "sensor_size",
+    *("frame_by", "frame_size", "count_scale", "split", "event_augmentation", "sensor_size"),
     "skip_bad_recordings",
 )
 CONTRASTIVE_PARAMETERS = ("contrastive_weight", "temperature", "positives", "ce_term", "projection_dim")
@@ -52,27 +66,64 @@ LOSS_PARAMETERS = ("loss", "tet_lambda", *CONTRASTIVE_PARAMETERS)
 NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
 
 
-Relation = Literal["class", "time", "view"]
-
-
+@refuse_unknown
 @dataclass(frozen=True)
 class RunConfig:
     """Every parameter of a run: the names and defaults of the parameters cell of `train.ipynb`.
 
+    Args:
+        dataset: what to train on; docs/data.md describes each.
+        data_root: folder of the data; None for data/. For `folder` and `events_folder` it holds train/ and test/.
+        train_size: samples to train on, a stratified subset; None for all.
+        validation_fraction: share of the training set that epochs are judged on.
+        augment: shift images or roll frames at random, and mirror them where the dataset allows it.
+        flip: mirror half of the samples; None as fits the dataset.
+        cutout: side of the square erased from images, in pixels; 0 for none.
+        autoaugment: AutoAugment's policy for CIFAR-10, for images.
+        frame_by: cut a recording into frames of equal duration (time) or of equally many events (count).
+        frame_size: shorter side of a frame in pixels; None for 48 with dvs_cifar10, else the sensor's own.
+        count_scale: divide each frame by its largest count (max), or keep the counts (none).
+        split: training and test recordings of dvs_cifar10.
+        event_augmentation: roll by up to 5 pixels (roll), or one of roll, rotate, shear and cutout (nda).
+        sensor_size: [width, height] of recordings in events_folder whose files do not say.
+        skip_bad_recordings: leave damaged recordings out, with a warning, instead of stopping.
+        backbone: the network.
+        stem_width: channels of the stem of resnet19.
+        time_steps: T; for event data the number of frames.
+        neuron: lif_box (membrane only) or lif (with a synaptic current).
+        decay: share of the membrane potential left after a step.
+        v_th: firing threshold.
+        loss: cross-entropy (ce), per-step cross-entropy (per_step_ce), or with a contrastive term (tcl, stcl).
+        tet_lambda: weight of TET's mean-squared term in the per-step cross-entropy.
+        contrastive_weight: weight of the contrastive term.
+        temperature: temperature of the contrastive term.
+        positives: in what a positive may differ from its anchor.
+        ce_term: cross-entropy beside the contrastive term, of the mean logits or per step.
+        projection_dim: size of the embeddings; 0 contrasts the features themselves.
+        epochs: passes over the training set.
+        batch_size: samples in a batch, before views.
+        optimizer: sgd (with Nesterov momentum) or adamw.
+        lr: peak learning rate, after the warm-up and before the cosine decay.
+        momentum: momentum of sgd.
+        weight_decay: on weights, not on norms and biases.
+        warmup_epochs: epochs over which the learning rate rises.
+        micro_batches: parts that the network sees a batch in; more need less memory and more time.
+        precision: float32 (32-true), bfloat16 autocast (bf16-mixed), or the faster one here (auto).
+        compile: compile the neurons if the run is long enough (auto), at once (on) or never (off).
+        device: where to train.
+        seed: of the validation split, the initial weights, the order and the augmentation.
+        checkpoint_minutes: minutes of training between two checkpoints inside an epoch.
+        runs_dir: folder of runs; None for runs/.
+        run_name: name of the run's folder; None for a name made of its parameters.
+        resume: continue a run that was interrupted; False starts it anew.
+        overwrite: train anew even if the run is finished.
+
+    Relative folders start at the repository, or for an installed package at the current folder or TCL_HOME.
     Raises ValueError, in one line that names the parameter, the value and what is allowed.
     """
 
     # data
-    dataset: Literal[
-        "digits",
-        "cifar10",
-        "cifar100",
-        "folder",
-        "dvs_cifar10",
-        "nmnist",
-        "events_folder",
-        "moving_digits",
-    ] = "digits"
+    dataset: Literal[*DATASETS] = "digits"
     data_root: Folder | None = None
     train_size: AtLeast2 | None = None
     validation_fraction: Fraction = 0.1
@@ -96,11 +147,13 @@ class RunConfig:
     decay: BelowOne = 0.5
     v_th: Positive = 1.0
     # loss
-    loss: Literal["ce", "per_step_ce", "tcl", "stcl"] = "stcl"
+    loss: Literal[*LOSS_NAMES] = "stcl"
     tet_lambda: BelowOne = 0.0
     contrastive_weight: Weight = 0.5
     temperature: Positive = 0.1
-    positives: list[Relation] = field(default_factory=lambda: ["class", "time", "view"])
+    positives: list[Literal["class", "time", "view"]] = field(
+        default_factory=lambda: ["class", "time", "view"]
+    )
     ce_term: Literal["mean", "per_step"] = "mean"
     projection_dim: NotNegative = 128
     # training
@@ -125,7 +178,7 @@ class RunConfig:
 
     def __post_init__(self):
         check_fields(self)
-        if self.dataset in FOLDERS and self.data_root is None:
+        if self._facts.own_folder and self.data_root is None:
             raise ValueError(
                 f"data_root=None: dataset {self.dataset!r} needs the folder that holds train/ and test/"
             )
@@ -167,12 +220,16 @@ class RunConfig:
     @property
     def events(self) -> bool:
         """Whether the data are an event camera's, another frame at every time step."""
-        return self.dataset in EVENT_DATASETS
+        return self._facts.events
+
+    @property
+    def _facts(self) -> Dataset:
+        return DATASETS[self.dataset]
 
     @property
     def data_label(self) -> str:
         """What tables and figures call the data."""
-        if self.dataset in FOLDERS:
+        if self._facts.own_folder:
             return f"{self.dataset} ({self.data_path.name})"
         if self.dataset == "dvs_cifar10":
             drawn = f" with seed {self.seed}" if self.split == "seeded" else ""
@@ -192,12 +249,12 @@ class RunConfig:
     @property
     def data_path(self) -> Path:
         """`data_root` as an absolute path; a relative one starts at the repository, `data/` by default."""
-        return _absolute(self.data_root or "data")
+        return paths.absolute(self.data_root or "data")
 
     @property
     def run_path(self) -> Path:
         """The run's folder, in `runs_dir` (`runs/` at the repository by default)."""
-        return _absolute(self.runs_dir or "runs") / self.name
+        return paths.absolute(self.runs_dir or "runs") / self.name
 
     @property
     def name(self) -> str:
@@ -235,7 +292,7 @@ class RunConfig:
             loss=self.loss,
             time_steps=self.time_steps,
         ).identity()
-        if self.dataset in FOLDERS:
+        if self._facts.own_folder:
             defaults["data_root"] = None
         return {
             key: value
@@ -249,11 +306,11 @@ class RunConfig:
         Where a run lies and what it runs on is left out, and what has no effect beside the other parameters.
         """
         identity = {k: v for k, v in self.to_dict().items() if k not in PLACEMENT}
-        if self.dataset not in FOLDERS:
+        if not self._facts.own_folder:
             del identity["data_root"]  # a named dataset is the same wherever it lies
         else:
-            inside = self.data_path.is_relative_to(REPOSITORY)
-            path = self.data_path.relative_to(REPOSITORY) if inside else self.data_path
+            inside = self.data_path.is_relative_to(paths.home())
+            path = self.data_path.relative_to(paths.home()) if inside else self.data_path
             identity["data_root"] = path.as_posix()
         identity["positives"] = self._relations()
         if not self.contrastive:
@@ -272,47 +329,6 @@ class RunConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, parameters: dict) -> "RunConfig":
-        """The config with these parameters; an unknown name is refused with the nearest known one."""
-        for name in parameters:
-            if name not in _annotations():
-                raise ValueError(notebooks.unknown(name, _annotations()))
-        return cls(**parameters)
-
-    @classmethod
     def from_notebook(cls, namespace: dict) -> "RunConfig":
-        """The config in a notebook's `globals()`, after its parameters cell."""
-        return cls(**notebooks.parameters(namespace, _annotations()))
-
-
-def folder(name: str, value: str | None, default: str) -> Path:
-    """A parameter that names a folder, as an absolute path; a relative one starts at the repository.
-
-    Raises ValueError where it is no path.
-    """
-    return _absolute(checked(name, value, Folder | None) or default)
-
-
-def _absolute(folder: str) -> Path:
-    return Path(os.path.normpath(REPOSITORY / os.path.expanduser(folder)))
-
-
-def digest(content: dict | str) -> str:
-    """A hyphen and six hexadecimal digits that stand for the content; nothing for nothing."""
-    if not content:
-        return ""
-    return "-" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
-
-
-def listed(changes: dict) -> list[str]:
-    """Parameters as people read them: "temperature 0.2", "positives class+time"."""
-
-    def words(value: Any) -> str:
-        return "+".join(map(str, value)) if isinstance(value, list) else str(value)
-
-    return [f"{name.replace('_', ' ')} {words(value)}" for name, value in changes.items()]
-
-
-def _annotations() -> dict[str, Any]:
-    """Field name -> annotation, in order."""
-    return get_type_hints(RunConfig, include_extras=True)
+        """Return the config in a notebook's `globals()`, after its parameters cell."""
+        return cls(**notebooks.parameters(namespace, cls.__dataclass_fields__))

@@ -1,29 +1,28 @@
-"""The four losses of the study.
+"""The losses of the study, as functions of tensors.
 
 Shapes: T time steps, V views, B samples, K classes, P projection, N = T*V*B anchors. An anchor is one
-sample in one view at one time step. Who is a positive of whom (`positive_mask`) is kept apart from what is
-computed with it (`supervised_contrastive_loss`): the ablation is a mask.
+sample in one view at one time step. `positive_mask` says which anchors are positives of each other;
+`supervised_contrastive_loss` computes the loss for any mask. So the ablation is a choice of mask.
+
+This file needs only torch and can be copied into another project.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcl_lib.backbones import NetworkOutput
-from tcl_lib.config import RunConfig
-
 RELATIONS = ("class", "time", "view")
 
 
 def ce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the time-mean of the logits: [T, B, K], [B] -> scalar."""
+    """Return the cross-entropy of the time-mean of the logits: [T, B, K], [B] -> scalar."""
     return F.cross_entropy(logits.mean(0), labels)
 
 
 def per_step_ce(logits: Tensor, labels: Tensor, tet_lambda: float = 0.0) -> Tensor:
-    """Cross-entropy at every time step, averaged over the steps: [T, B, K], [B] -> scalar.
+    """Return the mean over the time steps of each step's cross-entropy: [T, B, K], [B] -> scalar.
 
         (1 - tet_lambda) * mean_t CE(logits[t], labels) + tet_lambda * mean((logits - 1)^2)
 
@@ -42,22 +41,25 @@ def temporal_contrastive_loss(
     temperature: float = 0.1,
     positives: Sequence[str] = RELATIONS,
 ) -> Tensor:
-    """Supervised contrastive loss over samples, views and time steps, a scalar.
+    """Return the supervised contrastive loss over samples, views and time steps, a scalar.
 
     TCL (V = 1) and STCL (V = 2) of Qiu et al., arXiv 2305.13909, in the "outside" form of Khosla et al.
     2020, arXiv 2004.11362, eq. 2, without a further factor of the temperature.
 
     Args:
-        embeddings: [T, V, B, P], normalised here.
+        embeddings: [T, V, B, P], or [T, B, P] for one view; they are normalised here.
         labels: [B] classes.
         temperature: > 0.
         positives: which relations make two anchors of a class positives; see `positive_mask`.
 
     Raises ValueError for other shapes, a temperature <= 0 or an unknown relation.
     """
+    if embeddings.dim() == 3:
+        embeddings = embeddings[:, None]
     if embeddings.dim() != 4 or labels.shape != embeddings.shape[2:3]:
         raise ValueError(
-            f"embeddings {list(embeddings.shape)}, labels {list(labels.shape)}: must be [T, V, B, P] and [B]"
+            f"embeddings {list(embeddings.shape)}, labels {list(labels.shape)}: must be [T, V, B, P] or"
+            " [T, B, P], and [B]"
         )
     steps, views = embeddings.shape[:2]
     mask = positive_mask(labels, steps, views, positives)
@@ -67,7 +69,7 @@ def temporal_contrastive_loss(
 def positive_mask(
     labels: Tensor, time_steps: int, views: int, positives: Sequence[str] = RELATIONS
 ) -> Tensor:
-    """Which anchors are positives of which: [B] labels -> bool [N, N], anchors in the order [T, V, B].
+    """Return which anchors are positives of which: [B] labels -> bool [N, N], in the order [T, V, B].
 
     Two anchors of the same class differ in some of sample, time step and view. They are positives if each
     thing in which they differ is allowed: another sample by "class", another step by "time", another view
@@ -100,19 +102,20 @@ def _same(values: Tensor) -> Tensor:
 
 
 def supervised_contrastive_loss(embeddings: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    """Contrast every anchor's positives with all other anchors: [N, P], bool [N, N] -> scalar.
+    """Return the contrast of each anchor's positives with all other anchors: [N, P], bool [N, N] -> scalar.
 
         mean_a  -1/|P(a)| * sum_{p in P(a)} [ z_a.z_p / tau - log sum_{k != a} exp(z_a.z_k / tau) ]
 
-    over the anchors that have a positive; exactly 0 where none has. Computed in float32 (float64 stays
-    float64) whatever autocast says: bfloat16 cannot tell a cosine of 0.99 from 0.995.
+    The mean is over the anchors that have a positive; without any the loss is exactly 0. It is computed in
+    float32 (float64 stays float64), also under autocast: bfloat16 cannot tell a cosine of 0.99 from 0.995.
+    Raises ValueError for a temperature <= 0.
     """
     if not temperature > 0:
         raise ValueError(f"temperature={temperature}: must be a number > 0")
     with torch.autocast(embeddings.device.type, enabled=False):
         z = _normalise(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
         similarity = z @ z.T / temperature  # [N, N]
-        # the diagonal goes before the maximum is taken: at a low temperature it would swamp the rest
+        # Mask the diagonal before the maximum is taken: at a low temperature it would swamp the rest.
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         log_share = similarity.masked_fill(itself, -torch.inf).log_softmax(dim=1)
         count = mask.sum(1)
@@ -121,39 +124,11 @@ def supervised_contrastive_loss(embeddings: Tensor, mask: Tensor, temperature: f
 
 
 def _normalise(embeddings: Tensor) -> Tensor:
-    """Unit length along the last axis; an embedding of length 0 (a silent step) becomes 0, without gradient.
+    """Scale to unit length along the last axis.
 
-    Length 0 within rounding, that is: the direction of anything shorter would be noise, its gradient huge.
+    An embedding of length 0 within rounding (a silent step) becomes 0, without gradient: its direction would
+    be noise and its gradient huge.
     """
     eps = torch.finfo(embeddings.dtype).eps
     length = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
     return torch.where(length > eps, embeddings / length.clamp(min=eps), 0.0)
-
-
-# What a run minimises: name -> function of the network's output for [V*B] images (view by view), the
-# labels [B] and the config, giving the terms that are added up.
-Terms = dict[str, Tensor]
-
-
-def _cross_entropy(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
-    return {"cross_entropy": ce(output.logits, labels)}
-
-
-def _per_step_cross_entropy(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
-    return {"cross_entropy": per_step_ce(output.logits, labels, config.tet_lambda)}
-
-
-def _contrastive(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
-    term = {"mean": _cross_entropy, "per_step": _per_step_cross_entropy}[config.ce_term]
-    terms = term(output, labels.repeat(config.views), config)
-    embeddings = output.embeddings.unflatten(1, (config.views, len(labels)))  # [T, V, B, P]
-    contrastive = temporal_contrastive_loss(embeddings, labels, config.temperature, config.positives)
-    return terms | {"contrastive": config.contrastive_weight * contrastive}
-
-
-LOSSES: dict[str, Callable[[NetworkOutput, Tensor, RunConfig], Terms]] = {
-    "ce": _cross_entropy,
-    "per_step_ce": _per_step_cross_entropy,
-    "tcl": _contrastive,
-    "stcl": _contrastive,  # the same, on two views of every image
-}

@@ -228,7 +228,7 @@ import torch
 from pathlib import Path
 from tcl_lib import RunConfig, build_network
 from tcl_lib.losses import LOSSES
-from tcl_lib.training import build_optimizer
+from tcl_lib.training.loop import build_optimizer
 config = RunConfig(dataset="dvs_cifar10", backbone="vggsnn", loss="tcl", time_steps=10, batch_size=16)
 network = build_network(config, (2, 48, 48), 10).to(memory_format=torch.channels_last)
 optimizer = build_optimizer(network, config)

@@ -198,7 +198,7 @@ def test_replace_checks_again():
 
 def test_survives_json():
     config = RunConfig(loss="tcl", positives=["class", "time"], lr=0.05, train_size=100)
-    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert RunConfig(**json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_name_spells_out_what_identifies_a_run():
@@ -316,7 +316,7 @@ def test_a_mistyped_parameter_is_refused(wrong, meant):
     with pytest.raises(ValueError, match=rf"unknown parameter {wrong}, did you mean {meant}\?"):
         RunConfig.from_notebook(notebook_namespace(f"# Parameters\n{wrong} = 0.5\n"))
     with pytest.raises(ValueError, match=rf"unknown parameter {wrong}, did you mean {meant}\?"):
-        RunConfig.from_dict({wrong: 0.5})
+        RunConfig(**{wrong: 0.5})
 
 
 def test_a_mended_mistake_is_forgiven():

@@ -21,7 +21,7 @@ from tcl_lib.losses import (
     supervised_contrastive_loss,
     temporal_contrastive_loss,
 )
-from tcl_lib.machine import peak_memory
+from tcl_lib.utils.devices import peak_memory
 
 SUBSETS = [subset for size in range(4) for subset in itertools.combinations(RELATIONS, size)]
 

@@ -16,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcl_lib import RunConfig, checkpoints, files, load_run, load_runs, runs, sweep
+from tcl_lib import RunConfig, load_run, load_runs, runs
+from tcl_lib.runs import checkpoints
+from tcl_lib.utils import files
+from tcl_lib.training.loop import grids
 from tcl_lib.data.folder import load_folder
-from tcl_lib.events import recordings
-from tcl_lib.events.cache import cached_frames
-from tcl_lib.events.recordings import RecordingFile, read_recording
+from tcl_lib.data.events import recordings
+from tcl_lib.data.events.cache import cached_frames
+from tcl_lib.data.events.recordings import RecordingFile, read_recording
 
 # What one could write into a cell or a JSON file.
 ANYTHING = st.recursive(
@@ -61,7 +64,7 @@ def check_words(error: Exception, *names: object) -> None:
 def test_a_parameter_makes_a_config_or_is_named(name, data):
     parameters = {name: data.draw(near(name))}
     try:
-        config = RunConfig.from_dict(parameters)
+        config = RunConfig(**parameters)
     except ValueError as error:
         check_words(error, name)
     else:
@@ -72,11 +75,11 @@ def test_a_parameter_makes_a_config_or_is_named(name, data):
 @given(PARAMETERS)
 def test_parameters_make_a_config_or_are_named(parameters):
     try:
-        config = RunConfig.from_dict(parameters)
+        config = RunConfig(**parameters)
     except ValueError as error:
         check_words(error, *parameters)
         return
-    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert RunConfig(**json.loads(json.dumps(config.to_dict()))) == config
     assert json.loads(json.dumps(config.identity())) == config.identity()
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", config.name)
     root = dataclasses.replace(config, run_name="x").run_path.parent
@@ -91,18 +94,18 @@ def test_unknown_parameters_are_named(parameters):
     unknown = [name for name in parameters if name not in FIELDS]
     if unknown:
         with pytest.raises(ValueError, match="unknown parameter"):
-            RunConfig.from_dict(parameters)
+            RunConfig(**parameters)
 
 
 @given(
-    st.dictionaries(st.sampled_from(sweep.PARAMETERS), ANYTHING | st.lists(ANYTHING, max_size=2), max_size=3)
+    st.dictionaries(st.sampled_from(grids.PARAMETERS), ANYTHING | st.lists(ANYTHING, max_size=2), max_size=3)
 )
 def test_a_grid_is_made_or_its_parameter_named(parameters):
     try:
-        configs = sweep.grid(**parameters)
+        configs = grids.grid(**parameters)
     except ValueError as error:
         # a list of losses holds values of `loss`
-        check_words(error, *parameters, *(sweep.LISTS.get(name, name) for name in parameters))
+        check_words(error, *parameters, *(grids.LISTS.get(name, name) for name in parameters))
     else:
         assert len({config.name for config in configs}) == len(configs) > 0
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tcl_lib import load_run, load_runs, runs, summary
+from tcl_lib import load_run, load_runs, runs
+from tcl_lib.analysis import statistics
 from tcl_lib.config import REPOSITORY, RunConfig
 
 README = (REPOSITORY / "README.md").read_text()
@@ -21,10 +22,10 @@ def test_the_table_is_that_of_the_reference_runs(loss):
 
 
 def test_the_digits_table_is_that_of_the_reference_runs():
-    rows = summary.main_variants(summary.settings(load_runs(REFERENCE))["digits-convnet-T4"])
+    rows = statistics.main_variants(statistics.settings(load_runs(REFERENCE))["digits-convnet-T4"])
     assert rows["seed"].value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
-    table = summary.results_table(summary.compare(runs.gather(rows, "accuracy_by_step")))
-    for line in summary.markdown(table, "").strip().splitlines():
+    table = statistics.results_table(statistics.compare(runs.gather(rows, "accuracy_by_step")))
+    for line in statistics.markdown(table, "").strip().splitlines():
         assert " ".join(line.split()) in " ".join(README.split()), line
 
 

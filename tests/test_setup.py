@@ -74,7 +74,7 @@ def test_torch_and_torchvision_are_the_pinned_pair():
 
 
 def test_a_sound_pair_passes_the_check():
-    done = subprocess.run([sys.executable, "-m", "tcl_lib.environment"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "tcl_lib.utils.provenance"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -85,7 +85,7 @@ def test_a_broken_pair_is_one_clear_line(tmp_path):
         "raise RuntimeError('operator torchvision::nms does not exist\\nand a trace')"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "tcl_lib.environment"],
+        [sys.executable, "-m", "tcl_lib.utils.provenance"],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},

@@ -1,7 +1,15 @@
-"""Data: `load_data(config)` gives a dataset's three parts; `training_batches` what a network learns from."""
+"""Data: `load_data(config)` gives a dataset's three parts; `training_batches` what a network learns from.
 
-from tcl_lib.data.batches import training_batches
-from tcl_lib.data.loading import load_data
-from tcl_lib.data.parts import Data, Split
+Loaded when used: recordings are read in many processes that need no torch.
+"""
 
-__all__ = ["Data", "Split", "load_data", "training_batches"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "batches": ["training_batches"],
+        "loading": ["load_data"],
+        "parts": ["Data", "Split"],
+    },
+)

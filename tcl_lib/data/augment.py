@@ -8,24 +8,12 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
 
-from tcl_lib.config import RunConfig
-
-# Where a mirror image is of the same class.
-MIRRORED = {
-    "digits": False,
-    "cifar10": True,
-    "cifar100": True,
-    "folder": True,
-    "dvs_cifar10": True,
-    "nmnist": False,
-    "events_folder": False,  # a gesture to the left is not one to the right
-    "moving_digits": False,
-}
+from tcl_lib.config import DATASETS, RunConfig
 
 
 def flips(config: RunConfig) -> bool:
     """Whether half of the samples are mirrored: as `flip` says, or else as fits the dataset."""
-    return MIRRORED[config.dataset] if config.flip is None else config.flip
+    return DATASETS[config.dataset].mirrored if config.flip is None else config.flip
 
 
 def augment(images: Tensor, generator: Generator, *, flip: bool, cutout: int, autoaugment: bool) -> Tensor:

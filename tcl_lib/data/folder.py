@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tcl_lib import files
-from tcl_lib.config import CACHE
 from tcl_lib.data.tree import check_disjoint, class_files, class_names
-from tcl_lib.environment import progress_bar
+from tcl_lib.utils import files
+from tcl_lib.utils.progress import progress_bar
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # Modes that become RGB without loss of range; 16 and 32 bit images would be clipped.
@@ -22,7 +21,7 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV
 HEADER = 256  # bytes in front of the cached pixels: their shape, and what they are of
 
 
-def load_folder(root: Path, cache: Path = CACHE) -> tuple[dict[str, Tensor], list[str]]:
+def load_folder(root: Path, cache: Path) -> tuple[dict[str, Tensor], list[str]]:
     """Decode all images as RGB, or read what an earlier call decoded from the same files.
 
     Args:

@@ -15,7 +15,8 @@ from tcl_lib.config import RunConfig
 from tcl_lib.data.augment import augment, flips
 from tcl_lib.data.folder import load_folder
 from tcl_lib.data.parts import Data, Split, stratified_order
-from tcl_lib.environment import hidden_bars
+from tcl_lib.utils import paths
+from tcl_lib.utils.progress import hidden_bars
 
 # The digits come in one part: every fifth is the test set, the same whatever the seed of a run.
 DIGITS_TEST_SIZE, DIGITS_TEST_SEED = 360, 0
@@ -116,7 +117,7 @@ def _download(source: type[CIFAR10], root: Path, dataset: str) -> list[CIFAR10]:
 
 def folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
     """A user's own images."""
-    tensors, classes = load_folder(config.data_path)
+    tensors, classes = load_folder(config.data_path, paths.cache())
     train = _whole(tensors["train_images"], tensors["train_labels"])
     return train, _whole(tensors["test_images"], tensors["test_labels"]), classes
 

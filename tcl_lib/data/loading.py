@@ -1,20 +1,11 @@
 """`load_data(config)`: the dataset of a run."""
 
-from tcl_lib.config import RunConfig
-from tcl_lib.data import events, images
-from tcl_lib.data.parts import Data, stratified_order
+import pkgutil
 
-# Each gives the training and the test set, and the classes' names.
-SOURCES = {
-    "digits": images.digits,
-    "cifar10": images.cifar,
-    "cifar100": images.cifar,
-    "folder": images.folder,
-    "dvs_cifar10": events.dvs_cifar10,
-    "nmnist": events.nmnist,
-    "events_folder": events.events_folder,
-    "moving_digits": events.moving_digits,
-}
+from tcl_lib.config import DATASETS, RunConfig
+from tcl_lib.data.events.datasets import EventData
+from tcl_lib.data.images import ImageData
+from tcl_lib.data.parts import Data, stratified_order
 
 
 def load_data(config: RunConfig) -> Data:
@@ -24,7 +15,8 @@ def load_data(config: RunConfig) -> Data:
     samples of the rest are trained on; both are stratified and drawn with `seed`. The test set stays whole.
     Raises ValueError or OSError, in a line that names the file or parameter.
     """
-    train, test, classes = SOURCES[config.dataset](config)
+    facts = DATASETS[config.dataset]
+    train, test, classes = pkgutil.resolve_name(f"tcl_lib.data.{facts.source}")(config)
     order = stratified_order(train.labels, config.seed)
     held_out = max(1, round(config.validation_fraction * len(order)))
     left = len(order) - held_out
@@ -37,9 +29,8 @@ def load_data(config: RunConfig) -> Data:
         raise ValueError(f"{config.dataset}: {size} training samples, at least 2 are needed")
     parts = train.take(order[held_out : held_out + size]), train.take(order[:held_out]), test
     if config.events:
-        frame_size = events.DVS_CIFAR10_SIDE if config.dataset == "dvs_cifar10" else None
-        return events.EventData(*parts, classes, config.frame_size or frame_size, config.count_scale)
-    data = images.ImageData(*parts, classes)
+        return EventData(*parts, classes, config.frame_size or facts.frame_size, config.count_scale)
+    data = ImageData(*parts, classes)
     if config.cutout >= min(data.input_shape[1:]):
         raise ValueError(f"cutout={config.cutout}: would erase images of {list(data.input_shape[1:])} pixels")
     return data

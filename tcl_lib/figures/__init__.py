@@ -3,7 +3,7 @@
 `save(name, folder, draw, *arguments)` prints one for both column widths, as PDF, SVG and PNG.
 """
 
-from tcl_lib.figures.benchmark import speed
+from benchmarks.figure import speed
 from tcl_lib.figures.representations import accuracy_by_similarity, projection, similarity
 from tcl_lib.figures.results import (
     accuracy_by_energy,

@@ -16,8 +16,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tcl_lib import files
 from tcl_lib.config import LOSS_NAMES
+from tcl_lib.utils import files
 
 # The columns of a two-column journal: 89 and 183 mm.
 WIDTHS = {"single": 3.5, "double": 7.2}

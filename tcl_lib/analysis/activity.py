@@ -1,0 +1,200 @@
+"""Synaptic operations of a network, and the energy that they are said to cost.
+
+In the vocabulary of NeuroBench (Yik et al. 2025, arXiv 2304.04640), per sample: `dense`, the
+multiply-accumulates of an ordinary network (ANN) of the same shape; `effective_macs` and `effective_acs`,
+the multiply-accumulates and accumulates that are left of them where an input of 0 costs nothing.
+
+    energy = 4.6 pJ * effective_macs + 0.9 pJ * effective_acs;   of the ANN: 4.6 pJ * dense
+
+An estimate of arithmetic alone, for comparing losses and time steps, not chips.
+
+Shapes: T time steps, B batch.
+"""
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tcl_lib.neurons import Spiking
+
+# 32-bit floating point at 45 nm: Horowitz, ISSCC 2014; 4.6 = 3.7 (multiply) + 0.9 (add).
+MAC_PJ, AC_PJ = 4.6, 0.9
+
+
+class SynapticOperations:
+    """Counts the operations of the network's convolutions and linear layers while this is open.
+
+    The first layer sees pixels, or counts of events: its operations are multiply-accumulates, one for every
+    input that is not 0 and every weight that this input meets. All later layers are driven by spikes: an
+    accumulate for every spike and every weight it meets. Where average pooling lies between, a spike counts
+    with the share of it that passes, so that a layer's accumulates are `rate * dense`, as this literature has
+    them; hardware that adds up without pooling first would do pooling-area times as many. An image is the
+    same at every step: the first layer, and the ANN, compute it once, at step 1; frames, at every step.
+
+    Left out: weights on the padding, which meet no input, biases, batch norm (part of the weights at
+    inference), the neurons' own updates, memory access, and the projection head, which inference drops.
+    Use it as a context manager around forwards of batches.
+    """
+
+    def __init__(self, network: nn.Module):
+        self._layers = [
+            (layer, part is network.stem)
+            for part in (network.stem, network.body, network.classifier)
+            for layer in part.modules()
+            if isinstance(layer, nn.Conv2d | nn.Linear)
+        ]
+        self._samples = 0
+        self._steps = network.time_steps
+        self._counts: list[list[Tensor]] = [[] for _ in self._layers]  # [steps seen] each
+        self._fan_out: dict[int, Tensor] = {}
+        self._hooks = [network.register_forward_pre_hook(self._see_batch)]
+        for index, (layer, _) in enumerate(self._layers):
+            self._hooks.append(
+                layer.register_forward_pre_hook(
+                    lambda layer, inputs, index=index: self._see_input(index, inputs[0].detach())
+                )
+            )
+
+    def _see_batch(self, network: nn.Module, inputs: tuple) -> None:
+        images = inputs[0]
+        self._batch = images.shape[-4]
+        self._samples += self._batch
+        self._steps = len(images) if images.dim() == 5 else network.time_steps
+
+    def _see_input(self, index: int, x: Tensor) -> None:
+        layer, first = self._layers[index]
+        shape = x.shape[-3:] if isinstance(layer, nn.Conv2d) else x.shape[-1:]
+        if index not in self._fan_out:
+            self._fan_out[index] = fan_out(layer, shape)
+        steps = x.numel() // (self._batch * shape.numel())  # 1 in the stem of an image
+        x = x.reshape(steps, self._batch, *shape)
+        arrived = (x != 0 if first else x).sum(1, dtype=torch.float32)  # [steps, *shape]
+        self._counts[index].append((arrived * self._fan_out[index]).flatten(1).sum(1).cpu().double())
+
+    def table(self) -> pd.DataFrame:
+        """A row a layer and time step, means over the samples seen.
+
+        Columns: layer (from 1, in order of depth), operation, time_step (from 1); dense, of one pass through
+        the layer; effective_macs and effective_acs of this step; energy_uj and ann_energy_uj, the energy of
+        this step in microjoules, here and in the ANN.
+        """
+        rows = []
+        for index, (layer, first) in enumerate(self._layers):
+            dense = self._fan_out[index].cpu().double().sum().item()
+            counts = (torch.stack(self._counts[index]).sum(0) / self._samples).tolist()
+            counts += [0.0] * (self._steps - len(counts))
+            for step, count in enumerate(counts, start=1):
+                macs, acs = (count, 0.0) if first else (0.0, count)
+                news = step == 1 or len(self._counts[0][0]) > 1  # for the ANN, which sees an image once
+                rows.append(
+                    {
+                        "layer": index + 1,
+                        "operation": _describe(layer),
+                        "time_step": step,
+                        "dense": dense,
+                        "effective_macs": macs,
+                        "effective_acs": acs,
+                        "energy_uj": (MAC_PJ * macs + AC_PJ * acs) / 1e6,
+                        "ann_energy_uj": MAC_PJ * dense * news / 1e6,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def __enter__(self) -> "SynapticOperations":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+def fan_out(layer: nn.Conv2d | nn.Linear, shape: tuple[int, ...]) -> Tensor:
+    """How many weights every input of a layer meets: float32 [*shape], the shape of one sample's input.
+
+    The gradient of the outputs' sum, all inputs and weights being 1: inputs at the border of a padded
+    convolution meet fewer.
+    """
+    with torch.enable_grad(), torch.autocast(layer.weight.device.type, enabled=False):
+        x = torch.ones(1, *shape, device=layer.weight.device, requires_grad=True)
+        ones = torch.ones_like(layer.weight, dtype=torch.float32, requires_grad=False)
+        if isinstance(layer, nn.Linear):
+            output = F.linear(x, ones)
+        else:
+            output = F.conv2d(x, ones, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        return torch.autograd.grad(output.sum(), x)[0][0]
+
+
+def _describe(layer: nn.Conv2d | nn.Linear) -> str:
+    if isinstance(layer, nn.Linear):
+        return f"linear, {layer.in_features} to {layer.out_features}"
+    size = "x".join(map(str, layer.kernel_size))
+    return f"{size} convolution, {layer.in_channels} to {layer.out_channels}"
+
+
+@torch.no_grad()
+def firing_rates(network: nn.Module, images: Tensor) -> list[float]:
+    """The firing rate of every spiking layer on a batch, in the network's present mode; see `FiringRates`."""
+    with FiringRates(network) as firing:
+        network(images)
+    return firing.mean()
+
+
+class FiringRates:
+    """The firing rate of every spiking layer while this is open, in spikes a neuron and time step.
+
+    Layers come in order of depth. Use it as a context manager around forwards.
+    """
+
+    def __init__(self, network: nn.Module):
+        layers = [module for module in network.modules() if isinstance(module, Spiking)]
+        self._sums: list[list[Tensor]] = [[] for _ in layers]  # [T] each
+        self._earlier: list[Tensor | int] = [0] * len(layers)  # what `load_state` brought
+        self._counts = [0] * len(layers)  # neurons and samples seen, at a time step
+        self._hooks = [
+            layer.register_forward_hook(
+                lambda module, inputs, spikes, index=index: self._see(index, spikes.detach())
+            )
+            for index, layer in enumerate(layers)
+        ]
+
+    def _see(self, index: int, spikes: Tensor) -> None:
+        # over all dimensions but the first, not flattened: that would copy the memory of channels last
+        self._sums[index].append(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32))
+        self._counts[index] += spikes[0].numel()
+
+    def by_step(self) -> pd.DataFrame:
+        """Of all forwards so far, a row a layer and time step: layer and time_step (from 1), firing_rate."""
+        rows = [
+            {"layer": layer, "time_step": step, "firing_rate": rate}
+            for layer, rates in enumerate(self._rates(), start=1)
+            for step, rate in enumerate(rates.tolist(), start=1)
+        ]
+        return pd.DataFrame(rows)
+
+    def mean(self) -> list[float]:
+        """The mean rate of each layer over the steps of all forwards so far."""
+        return [rates.mean().item() for rates in self._rates()]
+
+    def state(self) -> dict[str, list]:
+        """All that was seen so far, for `load_state`."""
+        return {"sums": self._totals(), "counts": list(self._counts)}
+
+    def load_state(self, state: dict[str, list]) -> None:
+        """Resume from a saved state. Integer counts make the sums exact."""
+        self._earlier, self._counts = list(state["sums"]), list(state["counts"])
+
+    def _rates(self) -> list[Tensor]:
+        return [total / count for total, count in zip(self._totals(), self._counts, strict=True)]
+
+    def _totals(self) -> list[Tensor]:
+        """Spikes by time step, float64 [T] for each layer."""
+        seen = [torch.stack(sums).cpu().double().sum(0) if sums else 0 for sums in self._sums]
+        return [earlier + now for earlier, now in zip(self._earlier, seen, strict=True)]
+
+    def __enter__(self) -> "FiringRates":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for hook in self._hooks:
+            hook.remove()

@@ -1,0 +1,204 @@
+"""Findings from tables of runs: means over seeds, paired differences, tables for print. Imports no torch."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+
+from tcl_lib import runs
+from tcl_lib.config import LOSS_NAMES, LOSS_PARAMETERS, digest, listed
+from tcl_lib.utils import files
+
+
+def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs of every setting, apart: a short name for files -> the setting's rows.
+
+    Of runs that differ in nothing, the first is taken, with a line that names the others: a seed counts once.
+    Raises ValueError where there are no runs.
+    """
+    if not len(table):
+        raise ValueError(
+            "no finished run to show: train some with train.ipynb or ablation.ipynb,"
+            " or look at those that came with the project, runs_dir='runs/reference'"
+        )
+    again = table.duplicated(["setting", "variant", "seed"])
+    for row in table[again].itertuples():
+        print(f"skipped {row.path}: the same run lies there under another name")
+    found: dict[str, pd.DataFrame] = {}
+    for setting, rows in table[~again].groupby("setting", sort=False):
+        name = _short(rows.iloc[0])
+        found[name if name not in found else name + digest(setting)] = rows
+    return found
+
+
+def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of the runs of a setting, one variant of every loss: the one with its defaults.
+
+    Where there is none, the one with most runs (of several, the first by name), with a line that says so.
+    """
+    kept = []
+    for loss, name in LOSS_NAMES.items():
+        counts = rows[rows["loss"] == loss]["variant"].value_counts()
+        if len(counts):
+            variant = name if name in counts else min(counts.index, key=lambda words: (-counts[words], words))
+            kept.append(rows[rows["variant"] == variant])
+            if variant != name:
+                print(f"shown for {name}, of which no run has the default parameters: {variant}")
+    return pd.concat(kept)
+
+
+def varied(rows: pd.DataFrame, *parameters: str) -> pd.DataFrame:
+    """The runs of a setting with a contrastive loss that differ in these parameters alone, if they do.
+
+    Else an empty table. All else of the loss may be the defaults or not, and stands in the column `fixed`; of
+    several such groups of a loss, the largest is taken. `positives` becomes a text of those that are in
+    effect, "class+time".
+    """
+    groups: dict[tuple, dict[int, dict]] = {}
+    for row in rows[rows["loss"].isin(["tcl", "stcl"])].itertuples():
+        config = runs.load_run(row.path).config
+        changes = {k: v for k, v in config.changes().items() if k in LOSS_PARAMETERS and k not in parameters}
+        values = {name: config.identity()[name] for name in parameters}
+        if "positives" in values:
+            values["positives"] = "+".join(values["positives"])
+        fixed = ", ".join(listed(changes))
+        groups.setdefault((row.loss, fixed), {})[row.Index] = values | {"fixed": fixed}
+    largest: dict[str, dict[int, dict]] = {}
+    for (loss, _), group in sorted(groups.items()):
+        if len({tuple(values.values()) for values in group.values()}) > 1:
+            largest[loss] = max(largest.get(loss, {}), group, key=len)
+    found = {index: values for group in largest.values() for index, values in group.items()}
+    if not found:
+        return rows[:0]
+    return rows.loc[sorted(found)].assign(**pd.DataFrame.from_dict(found, orient="index"))
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+def bootstrap_interval(values: np.ndarray) -> Interval:
+    """The 95 % interval of a mean, by the percentile bootstrap (Efron 1979): [n] -> low, high.
+
+    NaN for fewer than two values. For a handful it is much too narrow: of three it is their range, which
+    holds the true mean three times out of four. The same values give the same interval.
+    """
+    if len(values) < 2:
+        return Interval(np.nan, np.nan)
+    drawn = bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0))
+    return Interval(*map(float, drawn.confidence_interval))
+
+
+def compare(accuracy: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> pd.DataFrame:
+    """Accuracy of every variant at t = 1 and t = T, and its difference to a baseline, seed by seed.
+
+    Takes the `accuracy_by_step` of the runs of one setting. Columns: variant and time_step; mean, sd and n,
+    of the cumulative test accuracy in percent over the seeds; difference, low, high and pairs, the mean
+    difference to the baseline with the same seed, its 95 % interval (`bootstrap_interval`), and how many
+    seeds both have. Raises ValueError for runs of more than one setting.
+    """
+    runs.one_setting(accuracy)
+    compared = []
+    for step in sorted({1, accuracy["time_step"].max()}):
+        rows = accuracy[accuracy["time_step"] == step]
+        by_seed = rows.pivot(index="seed", columns="variant", values="cumulative")
+        for variant in sorted(by_seed, key=_order):
+            values = by_seed[variant].dropna()
+            differences = np.array([])
+            if baseline in by_seed and variant != baseline:
+                differences = (by_seed[variant] - by_seed[baseline]).dropna().to_numpy()
+            low, high = bootstrap_interval(differences)
+            compared.append(
+                {
+                    "variant": variant,
+                    "time_step": step,
+                    "mean": values.mean(),
+                    "sd": values.std(),
+                    "n": len(values),
+                    "difference": differences.mean() if len(differences) else np.nan,
+                    "low": low,
+                    "high": high,
+                    "pairs": len(differences),
+                }
+            )
+    return pd.DataFrame(compared)
+
+
+def results_table(compared: pd.DataFrame) -> pd.DataFrame:
+    """`compare` as it is printed: a row a variant, accuracies in percent, differences in points of it."""
+    table: dict[str, dict] = {}
+    last = compared["time_step"].max()
+    for row in compared.itertuples():
+        step = f"t = T = {last}" if row.time_step == last else "t = 1"
+        cells = table.setdefault(row.variant, {"loss": row.variant, "seeds": row.n})
+        cells[f"{step} (%)"] = _spread(row.mean, row.sd)
+        cells[f"to CE at {step} (points)"] = _difference(row)
+    return pd.DataFrame(table.values())
+
+
+def energy_by_layer(operations: pd.DataFrame) -> pd.DataFrame:
+    """A run's `operations` over all its time steps: a row a layer, and their total."""
+    sums = ["effective_macs", "effective_acs", "energy_uj", "ann_energy_uj"]
+    layers = operations.groupby(["layer", "operation"])
+    table = layers["dense"].first().to_frame().join(layers[sums].sum()).reset_index("operation")
+    table.loc["total"] = {"operation": ""} | table.drop(columns="operation").sum().to_dict()
+    return table
+
+
+def write_table(table: pd.DataFrame, path: Path, setting: str) -> None:
+    """Write a `results_table` as Markdown and LaTeX, `path`.md and .tex, with what it says as caption."""
+    caption = (
+        f"{setting}. Test accuracy in percent when inference stops after t time steps, with the weights of"
+        " the last epoch: mean ± standard deviation over the seeds; beside it the mean difference to CE in"
+        " percentage points, seed by seed, and its 95 % interval (percentile bootstrap over the seeds; of"
+        " three seeds, their range)."
+    )
+    for suffix, text in (("md", markdown(table, caption)), ("tex", latex(table, caption))):
+        files.write(path.with_name(f"{path.name}.{suffix}"), text)
+
+
+def markdown(table: pd.DataFrame, caption: str) -> str:
+    """A table in Markdown, its caption below."""
+    return f"{table.to_markdown(index=False)}\n\n{caption}\n"
+
+
+def latex(table: pd.DataFrame, caption: str) -> str:
+    """A table in LaTeX, for the package booktabs."""
+    caption = re.sub(r"([%&#_$])", r"\\\1", caption)  # pandas escapes the cells alone
+    text = table.to_latex(index=False, escape=True, caption=caption, position="tbp")
+    for sign, command in {"±": r"$\pm$", "−": "$-$", "–": "--", "τ": r"$\tau$"}.items():
+        text = text.replace(sign, command)
+    return text
+
+
+def _short(row: pd.Series) -> str:
+    """A setting's name for files: what a run's name spells out of it, and a hash where it is not all."""
+    data = row["data"].replace("folder (", "").replace("events_", "")
+    words = "".join(character if character.isalnum() or character in "-_" else " " for character in data)
+    config = runs.load_run(row["path"]).used
+    further = config.setting != f"{config.data_label}, {config.backbone}, T = {config.time_steps}"
+    name = f"{'-'.join(words.split())}-{config.backbone}-T{config.time_steps}"
+    return name + (digest(row["setting"]) if further else "")
+
+
+def _order(variant: str) -> tuple:
+    return list(LOSS_NAMES.values()).index(variant.split(", ")[0]), len(variant), variant
+
+
+def _spread(mean: float, sd: float) -> str:
+    return f"{mean:.2f}" if np.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
+
+
+def _difference(row) -> str:
+    if np.isnan(row.difference):
+        return "–"
+    text = f"{row.difference:+z.2f}"  # z: no -0.00
+    if not np.isnan(row.low):
+        text += f" [{row.low:+z.2f}, {row.high:+z.2f}]"
+    if row.pairs != row.n:
+        text += f" ({row.pairs} pair{'s' if row.pairs > 1 else ''})"
+    return text.replace("-", "−")

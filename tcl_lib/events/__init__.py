@@ -1,1 +1,0 @@
-"""Event cameras, from recordings to counted frames. Without torch: it runs in many processes."""

@@ -1,0 +1,83 @@
+"""Tables of many runs. Imports no torch."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from tcl_lib.runs.layout import FILES
+from tcl_lib.runs.run import Run, load_run
+from tcl_lib.utils import paths
+
+
+def load_runs(root: str | Path = "runs") -> pd.DataFrame:
+    """The finished runs in a folder, as `table` has them.
+
+    A folder that is empty, not finished or damaged is skipped, with a line that names it. A relative root
+    starts here or at the repository. Raises FileNotFoundError where there is no such folder.
+    """
+    root = Path(os.path.expanduser(root))
+    if not root.is_dir():
+        root = paths.home() / root
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: is not a folder of runs")
+    rows = []
+    for path in sorted(path for path in root.iterdir() if path.is_dir()):
+        try:
+            files = [file.name for file in path.iterdir()]
+            if files and not any(name.startswith(FILES) for name in files):
+                continue  # somebody's figures, or a folder of runs
+            rows.append(_row(load_run(path)))
+        except (OSError, ValueError) as error:
+            warnings.warn(f"skipped {error}", stacklevel=2)
+    return pd.DataFrame(rows)
+
+
+def table(found: Iterable[Run]) -> pd.DataFrame:
+    """A row a run: name, path, data, setting, variant, every parameter and every result.
+
+    Runs of one setting may be compared; those of one variant in it differ in the seed alone, and may be
+    averaged. How many samples there were is part of the setting.
+    """
+    return pd.DataFrame([_row(run) for run in found])
+
+
+def _row(run: Run) -> dict:
+    labels = {"name": run.name, "path": str(run.path), "data": run.config.data_label}
+    labels |= {"setting": run.setting, "variant": run.config.variant}
+    return labels | run.used.to_dict() | run.result
+
+
+def one_setting(table: pd.DataFrame) -> str:
+    """The setting of all rows of a table. Raises ValueError where they are not to be compared."""
+    settings = sorted(table["setting"].unique()) if len(table) else []
+    if len(settings) != 1:
+        raise ValueError(
+            f"runs of {len(settings)} settings, {'; '.join(settings)}:"
+            " only runs of one can be averaged or compared"
+        )
+    return settings[0]
+
+
+def gather(table: pd.DataFrame, what: str | Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
+    """One table of every run of a table of runs, below each other: "metrics", "accuracy_by_step" and so on.
+
+    Or what a function makes of each run. In front stands what a reader tells runs apart by: run, setting,
+    variant, seed, time_steps and events. A run whose table is missing or damaged is left out, with a
+    line that names it.
+    """
+    tables = []
+    for row in table.itertuples():
+        labels = {"run": row.name, "setting": row.setting, "variant": row.variant}
+        labels |= {"seed": row.seed, "time_steps": row.time_steps}
+        try:
+            run = load_run(row.path)
+            rows = getattr(run, what) if isinstance(what, str) else what(run)
+        except (OSError, ValueError) as error:
+            warnings.warn(f"skipped {error}", stacklevel=2)
+            continue
+        labels["events"] = run.config.events
+        tables.append(pd.DataFrame(labels, rows.index).join(rows))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -1,0 +1,71 @@
+"""What stops a run that cannot succeed, and the words for it."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from tcl_lib.config import RunConfig
+
+
+def check_loss(loss: float, place: str, last: float | None, config: RunConfig) -> None:
+    """Raise FloatingPointError where the loss of a step is not finite."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is {loss} in {place}; its last finite value was {last}. Try a lower lr ({config.lr})"
+        )
+
+
+def check_epoch(network: nn.Module, means: dict[str, float], epoch: int, config: RunConfig) -> None:
+    """Raise FloatingPointError for weights or logits that are not finite, RuntimeError for a dead network.
+
+    A weight that is not a number silences its neuron and leaves the loss finite, so all weights are checked.
+    """
+    finite = all(parameter.isfinite().all() for parameter in network.parameters())
+    if not finite or not math.isfinite(means["validation_cross_entropy"]):
+        raise FloatingPointError(
+            f"the weights or logits are no longer finite after epoch {epoch}, whose mean loss was"
+            f" {means['loss']:.4g}. Try a lower lr ({config.lr})"
+        )
+    rates = firing_rates(means)
+    if rates[-1] == 0:
+        raise RuntimeError(
+            f"the network is dead: layer {len(rates)} of {len(rates)} fired no spike in epoch {epoch}"
+            f" (v_th={config.v_th}, decay={config.decay}, lr={config.lr})"
+        )
+
+
+def firing_rates(means: dict[str, float]) -> list[float]:
+    """Return the firing rate of every layer from an epoch's metrics."""
+    return [rate for name, rate in means.items() if name.startswith("firing_rate_")]
+
+
+def warn_of_silence(rates: list[float], config: RunConfig) -> None:
+    """Warn of layers that fired no spike in the first step."""
+    silent = [layer for layer, rate in enumerate(rates, start=1) if rate == 0]
+    if silent:
+        warnings.warn(
+            f"layers {silent} fired no spike in the first step and may never do;"
+            f" a lower v_th ({config.v_th}) or a higher decay ({config.decay}) helps",
+            stacklevel=2,
+        )
+
+
+@contextmanager
+def memory_errors(config: RunConfig) -> Iterator[None]:
+    """Raise whatever torch raises when memory runs out as a MemoryError that says what was tried."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch.OutOfMemoryError is for CUDA only; elsewhere torch raises plain RuntimeErrors.
+        signs = ("out of memory", "CPUAllocator", "ALLOC_FAILED")
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
+            raise
+        views = " in two views" if config.views == 2 else ""
+        raise MemoryError(
+            f"out of memory with batch_size={config.batch_size}{views} and time_steps={config.time_steps}"
+            f" ({config.backbone}, micro_batches={config.micro_batches}): lower batch_size or time_steps, or"
+            " raise micro_batches"
+        ) from error

@@ -1,0 +1,257 @@
+"""`train(config)`: the only way to train. Read it from top to bottom."""
+
+import logging
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from tqdm import tqdm
+
+from tcl_lib.analysis.activity import FiringRates
+from tcl_lib.analysis.evaluation import Evaluation, accuracy_by_step, evaluate, predict
+from tcl_lib.config import RunConfig
+from tcl_lib.data import Data, load_data, training_batches
+from tcl_lib.data.batches import steps_per_epoch
+from tcl_lib.losses import ce
+from tcl_lib.runs import Run, checkpoints, layout, life, load_run
+from tcl_lib.training import health
+from tcl_lib.training.build import build_network, build_optimizer, learning_rate
+from tcl_lib.training.compilation import Compilation
+from tcl_lib.training.interruption import Interruption
+from tcl_lib.training.state import State
+from tcl_lib.training.step import forward_and_backward
+from tcl_lib.utils.devices import describe, fast_precision, find_device, keep_freed_memory
+from tcl_lib.utils.progress import progress_bar
+from tcl_lib.utils.provenance import git_commit, versions
+
+log = logging.getLogger(__name__)
+
+
+def train(config: RunConfig, *, verbose: bool = True) -> Run:
+    """Train the run that the config describes, evaluate it once on the test set, and return it.
+
+    A finished run is returned without training. One that was interrupted continues from its last checkpoint,
+    on a CPU to the same numbers. SIGTERM and interrupts save a checkpoint first. `verbose` prints a line an
+    epoch.
+
+    Raises ValueError for parameters that do not fit the data or the machine and for damaged files, OSError
+    where a file cannot be read or written, RuntimeError for a run that another process trains and for a
+    network that falls silent, FloatingPointError for a loss that is not finite, MemoryError where the batch
+    does not fit.
+    """
+    with life.take(config) as folder:
+        if folder.finished is not None:
+            if verbose:
+                log.info(
+                    "%s is finished: nothing to train (overwrite=True trains anew)", folder.finished.path
+                )
+            return folder.finished
+        with health.memory_errors(config):
+            run = _Training(config, config.run_path, folder.checkpoint, verbose)
+            run.train()
+            run.finish()
+    return load_run(config.run_path)
+
+
+def measure_again(path: str | Path) -> Run:
+    """Evaluate a finished run from its checkpoint and write its other files again; return it.
+
+    This is the repair of a run whose files were lost or damaged. Raises FileNotFoundError where there is no
+    checkpoint, ValueError where it is damaged or the run is not finished.
+    """
+    path = Path(path).expanduser().resolve()
+    checkpoint = checkpoints.load(path / layout.CHECKPOINT)
+    config = layout.config_of(checkpoint["description"], path / layout.CHECKPOINT)
+    with life.hold(path), health.memory_errors(config):
+        run = _Training(config, path, checkpoint, verbose=False)
+        if len(run.progress.rows) < config.epochs:
+            raise ValueError(f"{path}: the run is not finished; start it again to continue it")
+        run.finish()
+    return load_run(path)
+
+
+class _Training:
+    """A run from its data to its result."""
+
+    def __init__(self, config: RunConfig, path: Path, checkpoint: dict | None, verbose: bool):
+        device = find_device(config.device)
+        keep_freed_memory()
+        data = load_data(config)
+        Fabric.seed_everything(config.seed, verbose=False)
+        network = build_network(config, data.input_shape, len(data.classes))
+        network.to(memory_format=torch.channels_last)
+        precision = config.precision
+        if precision == "auto":
+            precision = checkpoint["description"]["precision"] if checkpoint else fast_precision(device)
+        self.fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
+        self.model, optimizer = self.fabric.setup(network, build_optimizer(network, config))
+        self.config, self.data, self.verbose = config, data, verbose
+        self.steps = steps_per_epoch(data, config)
+        self.firing: FiringRates | None = None  # open during an epoch
+        description = _description(config, data, network, precision, device)
+        self.state = State(path, description, network, optimizer)
+        if checkpoint is not None:
+            self.state.restore(checkpoint)
+            log.info("continuing %s after %s", path, self.progress)
+        layout.write_json(path / layout.CONFIG, self.state.description)
+        self.saved = time.monotonic()
+
+    @property
+    def progress(self):
+        return self.state.progress
+
+    def train(self) -> None:
+        """Train the epochs that are left."""
+        done = len(self.progress.rows) * self.steps + self.progress.step
+        total = self.config.epochs * self.steps
+        compilation = Compilation(self.config, self.state.network, self.fabric.device, total - done)
+        with (
+            Interruption(self._save_interrupted) as interruption,
+            progress_bar(total, done, "step", self.config.name) as bar,
+        ):
+            while len(self.progress.rows) < self.config.epochs:
+                epoch = len(self.progress.rows) + 1
+                means = self._train_epoch(epoch, interruption, compilation, bar)
+                means |= self._validate()
+                health.check_epoch(self.state.network, means, epoch, self.config)
+                with interruption.held():
+                    self.state.count_time()
+                    row = {"epoch": epoch} | means | {"seconds": self.progress.seconds}
+                    self.firing = None
+                    self.progress.start_epoch(row)
+                    self._save()
+                    self._write_metrics()
+                if self.verbose:
+                    tqdm.write(_line(row, self.config))
+
+    def _train_epoch(
+        self, epoch: int, interruption: Interruption, compilation: Compilation, bar: tqdm
+    ) -> dict[str, float]:
+        """Train what is left of an epoch; return its mean losses, accuracy and firing rates."""
+        self.model.train()
+        with FiringRates(self.model) as firing:
+            if self.progress.spikes is not None:
+                firing.load_state(self.progress.spikes)
+            self.firing = firing
+            for images, labels in training_batches(
+                self.data, self.config, epoch, self.fabric.device, self.progress.step
+            ):
+                with interruption.held():
+                    self._train_step(epoch, images, labels)
+                    if time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes:
+                        self._save()
+                if epoch == self.progress.step == 1:
+                    rates = firing.mean()
+                    listed = ", ".join(f"{rate:.3f}" for rate in rates)
+                    log.info("firing rates in the first step, layer 1 to %d: %s", len(rates), listed)
+                    health.warn_of_silence(rates, self.config)
+                compilation.step()
+                bar.update()
+            rates = {f"firing_rate_{layer}": mean for layer, mean in enumerate(firing.mean(), start=1)}
+        means = {name: total / self.steps for name, total in self.progress.sums.items()}
+        return means | {"lr": learning_rate(epoch * self.steps - 1, self.steps, self.config)} | rates
+
+    def _train_step(self, epoch: int, images: Tensor, labels: Tensor) -> None:
+        config, progress, optimizer = self.config, self.progress, self.state.optimizer
+        rate = learning_rate((epoch - 1) * self.steps + progress.step, self.steps, config)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        output, terms = forward_and_backward(self.fabric, self.model, images, labels, config)
+        optimizer.step()
+
+        right = output.logits.mean(0).argmax(-1) == labels.repeat(config.views)
+        numbers = {"loss": sum(terms.values())} | terms | {"train_accuracy": 100 * right.float().mean()}
+        # Read all numbers at once: on a GPU every reading waits for the device.
+        values = dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True))
+        progress.step += 1
+        place = f"epoch {epoch}, step {progress.step} of {self.steps}"
+        health.check_loss(values["loss"], place, progress.last_loss, config)
+        progress.last_loss = values["loss"]
+        for name, value in values.items():
+            progress.sums[name] = progress.sums.get(name, 0.0) + value
+
+    def _validate(self) -> dict[str, float]:
+        data, labels = self.data, self.data.validation.labels
+        logits = predict(self.model, data.validation, data, self.config.batch_size, self.fabric.device)
+        accuracy = accuracy_by_step(logits, labels)["cumulative"]
+        return {
+            "validation_cross_entropy": ce(logits, labels).item(),
+            "validation_accuracy": float(accuracy.iloc[-1]),
+            "validation_accuracy_t1": float(accuracy.iloc[0]),
+        }
+
+    def _save(self) -> None:
+        if self.firing is not None:
+            self.progress.spikes = self.firing.state()
+        self.state.save()
+        self.saved = time.monotonic()
+
+    def _save_interrupted(self) -> None:
+        self._save()
+        log.info("interrupted: %s saved, start the run again to continue", self.progress)
+
+    def _write_metrics(self) -> None:
+        path = self.state.path / layout.METRICS
+        layout.write_table(path, self.config.data_label, pd.DataFrame(self.progress.rows))
+
+    def finish(self) -> None:
+        """Evaluate on the test set and write everything that is measured; last of all the result."""
+        evaluation = evaluate(self.model, self.data, self.config.batch_size, self.fabric.device)
+        self._write_metrics()  # the run may have been killed before it was written
+        path = self.state.path
+        for name, content in zip(layout.EVALUATION, evaluation, strict=True):
+            if name == layout.FEATURES:
+                layout.write_arrays(path / name, content)
+            else:
+                layout.write_table(path / name, self.config.data_label, content)
+        life.finish(path, _result(self.progress.rows, evaluation))
+
+
+def _description(config: RunConfig, data: Data, network, precision: str, device: torch.device) -> dict:
+    """Return the content of config.json."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        "parameters": config.to_dict(),
+        "data": {
+            "image_shape": list(data.input_shape),
+            "classes": data.classes,
+            "images": {name: len(part) for name, part in parts.items()},
+        },
+        "network_parameters": sum(p.numel() for p in network.parameters()),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "precision": precision,
+        "device": str(device),
+        "machine": describe(device),
+    }
+
+
+def _result(rows: list[dict[str, float]], evaluation: Evaluation) -> dict[str, float]:
+    """Return the content of result.json; accuracies are those of the last epoch unless named otherwise."""
+    accuracy = evaluation.accuracy_by_step["cumulative"]
+    best = max(rows, key=lambda row: row["validation_accuracy"])
+    return {
+        "test_accuracy": float(accuracy.iloc[-1]),
+        "test_accuracy_t1": float(accuracy.iloc[0]),
+        "validation_accuracy": rows[-1]["validation_accuracy"],
+        "validation_accuracy_t1": rows[-1]["validation_accuracy_t1"],
+        "best_epoch": best["epoch"],
+        "best_validation_accuracy": best["validation_accuracy"],
+        "energy_uj": float(evaluation.operations["energy_uj"].sum()),
+        "ann_energy_uj": float(evaluation.operations["ann_energy_uj"].sum()),
+        "seconds": sum(row["seconds"] for row in rows),
+    }
+
+
+def _line(row: dict[str, float], config: RunConfig) -> str:
+    rates = health.firing_rates(row)
+    return (
+        f"epoch {row['epoch']:3d}/{config.epochs}  loss {row['loss']:6.3f}"
+        f"  train {row['train_accuracy']:5.1f} %  validation {row['validation_accuracy']:5.1f} %"
+        f" (t=1: {row['validation_accuracy_t1']:5.1f} %)  firing rate {sum(rates) / len(rates):.3f}"
+        f"  {row['seconds']:.1f} s"
+    )

@@ -1,0 +1,63 @@
+"""One step of training up to the gradients, the batch at once or in parts. Shapes: V views, B samples."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from tcl_lib.backbones import NetworkOutput
+from tcl_lib.config import RunConfig
+from tcl_lib.training.build import LOSSES, Terms
+
+
+def forward_and_backward(
+    fabric: Fabric, model: nn.Module, images: Tensor, labels: Tensor, config: RunConfig
+) -> tuple[NetworkOutput, Terms]:
+    """Add the gradients of a batch's loss to the parameters'; the network's output and the loss's terms.
+
+    Args:
+        images: [V*B, C, H, W] or [T, V*B, C, H, W], view by view.
+        labels: [B].
+
+    With `micro_batches` > 1 the network sees the batch in so many parts, and memory holds the activations of
+    one. The loss is still that of the whole batch, every anchor against all others: a first pass without
+    activations gives its gradient with respect to the outputs, a second one carries it through each part
+    (gradient cache: Gao et al. 2021, arXiv 2101.06983). Batch norm sees a part at a time.
+    """
+    if config.micro_batches == 1:
+        output = model(images)
+        terms = LOSSES[config.loss](output, labels, config)
+        fabric.backward(sum(terms.values()))
+        return output, terms
+
+    count = min(config.micro_batches, images.shape[-4] // 2)  # batch norm needs two samples
+    parts = images.tensor_split(count, dim=-4)
+    with torch.no_grad():
+        outputs = [model(part) for part in parts]
+    output = NetworkOutput(*(torch.cat(of, dim=1).requires_grad_() for of in zip(*outputs, strict=True)))
+    terms = LOSSES[config.loss](output, labels, config)
+    sum(terms.values()).backward()
+    sizes = [part.shape[-4] for part in parts]
+    wanted = [index for index, of in enumerate(output) if of.grad is not None]
+    gradients = [output[index].grad.split(sizes, dim=1) for index in wanted]
+    with _running_statistics_kept(model):
+        for part, *upstream in zip(parts, *gradients, strict=True):
+            again = model(part)
+            # its gradient is the gradient of the loss with respect to this part
+            fabric.backward(sum((again[i] * g).sum() for i, g in zip(wanted, upstream, strict=True)))
+    return output, terms
+
+
+@contextmanager
+def _running_statistics_kept(network: nn.Module) -> Iterator[None]:
+    """While open, batch norm normalises as in training but does not count what it sees."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

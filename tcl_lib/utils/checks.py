@@ -1,0 +1,122 @@
+"""Parameters checked against their annotations by pydantic, with errors of one line."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import cache, wraps
+from typing import Annotated, Any, get_args, get_type_hints
+
+from annotated_types import Ge, Gt, Interval, Le, Lt
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+
+
+class Rule(AfterValidator):
+    """A function that checks a value; `help` shows its name."""
+
+    def __repr__(self) -> str:
+        return self.func.__name__.strip("_")
+
+
+def _folder(value: str) -> str:
+    if value == "" or "\0" in value:
+        raise ValueError("must be the path of a folder")
+    return value
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+        raise ValueError(
+            "must be up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit"
+        )
+    return value
+
+
+def _size(value: list[int]) -> list[int]:
+    if len(value) != 2 or not all(1 <= side <= 10_000 for side in value):
+        raise ValueError("must be [width, height], two whole numbers from 1 to 10000")
+    return value
+
+
+AtLeast1 = Annotated[int, Ge(1)]
+AtLeast2 = Annotated[int, Ge(2)]
+NotNegative = Annotated[int, Ge(0)]
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]
+Positive = Annotated[float, Gt(0)]
+Weight = Annotated[float, Ge(0)]
+BelowOne = Annotated[float, Ge(0), Lt(1)]
+Fraction = Annotated[float, Gt(0), Le(0.5)]
+Size = Annotated[list[int], Rule(_size)]
+Folder = Annotated[str, Rule(_folder)]
+Name = Annotated[str, Rule(_name)]
+
+
+def refuse_unknown(cls: type) -> type:
+    """Have a dataclass refuse an unknown parameter with the nearest known one, in a ValueError."""
+    create = cls.__init__
+
+    @wraps(create)
+    def __init__(self, *arguments, **parameters):
+        for name in parameters:
+            if name not in cls.__dataclass_fields__:
+                raise ValueError(unknown(name, cls.__dataclass_fields__))
+        create(self, *arguments, **parameters)
+
+    cls.__init__ = __init__
+    return cls
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """Return the error message for a parameter that does not exist."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return f"unknown parameter {name}, {hint}"
+
+
+def check_fields(parameters: Any) -> None:
+    """Check every field of a frozen dataclass against its annotation, as `checked` does."""
+    for name, annotation in get_type_hints(type(parameters), include_extras=True).items():
+        object.__setattr__(parameters, name, checked(name, getattr(parameters, name), annotation))
+
+
+def checked(name: str, value: Any, annotation: Any) -> Any:
+    """Return the value if it fits its annotation: an int becomes a float where one belongs, a list is copied.
+
+    Raises ValueError, in one line that names the parameter, the value and what is allowed.
+    """
+    try:
+        return _adapter(annotation).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"{name}={value!r}: {_allowed(error, annotation)}{_hint(name, value)}") from None
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter:
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+
+def _allowed(error: ValidationError, annotation: Any) -> str:
+    """Return what is allowed, in pydantic's words or those of a validator here."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":
+        words = str(first["ctx"]["error"])
+    else:
+        words = re.sub(r"^\w+ should", "must", first["msg"])
+    words = words.replace("a valid boolean", "True or False")
+    if isinstance(first["loc"][-1] if first["loc"] else None, int):
+        words = words.replace("must be", f"item {first['loc'][-1]} must be")
+    return f"{words}, or None" if type(None) in get_args(annotation) else words
+
+
+def _hint(name: str, value: Any) -> str:
+    """Return how papermill's command line or a YAML file has to say what arrived as text."""
+    if not isinstance(value, str):
+        return ""
+    if value.lower() in ("true", "false"):
+        return f" (on papermill's command line: -p {name} {value.capitalize()})"
+    if value.startswith("["):
+        return f" (on papermill's command line: -y '{name}: {value}')"
+    if re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", value):
+        mantissa, _, exponent = value.lower().partition("e")
+        return f" (this is text: in YAML write {mantissa}.0e{exponent})"
+    return ""

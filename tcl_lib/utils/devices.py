@@ -1,0 +1,114 @@
+"""What the machine can do: which precision it is fast in, how it hands out memory, what it is called."""
+
+import ctypes
+import gc
+import logging
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+# glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name (auto, cpu, cuda, mps). Raises ValueError where the machine has none."""
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(name, True):
+        reason = _no_cuda() if name == "cuda" else "torch finds none on this machine"
+        raise ValueError(f"device={name!r}: {reason} (torch {torch.__version__}); or use 'auto' or 'cpu'")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what was asked for
+    return Fabric(accelerator=name, devices=1).device
+
+
+def _no_cuda() -> str:
+    """Why torch has no GPU of NVIDIA's, and what helps."""
+    if torch.version.cuda is None:
+        return "this torch was built without CUDA: install a build with it and the torchvision made for it"
+    try:
+        torch.cuda.init()
+        return "torch finds no GPU on this machine"
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        return f"{reason}; install NVIDIA's driver for CUDA {torch.version.cuda}"
+
+
+def fast_precision(device: torch.device) -> str:
+    """ "bf16-mixed" where the hardware multiplies bfloat16 faster than float32, else "32-true".
+
+    GPUs of NVIDIA's from Ampere on; processors with AMX, or with AVX-512 bf16, but for Intel's without AMX:
+    there a convolution in bfloat16 took 1.8 times as long as in float32 (oneDNN, an Emerald Rapids whose AMX
+    was masked), where an AMD EPYC with AVX-512 bf16 took half as long.
+    """
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu":
+        bf16, amx = torch.cpu._is_avx512_bf16_supported(), torch.cpu._is_amx_tile_supported()
+        fast = amx or (bf16 and "Intel" not in processor())
+    else:
+        fast = False
+    return "bf16-mixed" if fast else "32-true"
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what this process frees, for its next use (Linux with glibc, else nothing).
+
+    Activations are large: by default each goes back to the system when it is freed, and every page of the
+    next is cleared and mapped anew.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def describe(device: torch.device) -> str:
+    """The hardware in one line: what computes, and with how many threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{processor()}, {torch.get_num_threads()} threads, {capability}, {platform.system()}"
+
+
+def processor() -> str:
+    """The processor's name, as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def peak_memory(step: Callable[[], None], device: torch.device) -> float:
+    """What a step needs at its peak above what was held before, in megabytes.
+
+    Of a GPU, what torch allocates; else resident memory, where Linux tells, and NaN elsewhere.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+        before = _status("VmRSS")
+        step()
+        return (_status("VmHWM") - before) / 1e6
+    except OSError:
+        return float("nan")
+
+
+def _status(field: str) -> int:
+    """A field of /proc/self/status, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")

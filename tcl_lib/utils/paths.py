@@ -1,0 +1,27 @@
+"""Where runs, data and caches go."""
+
+import os
+from pathlib import Path
+
+_PARENT = Path(__file__).resolve().parents[2]
+# The clone that the package is imported from; None for a package in site-packages.
+CHECKOUT = _PARENT if (_PARENT / "pyproject.toml").exists() and (_PARENT / "tcl_lib").is_dir() else None
+
+
+def home() -> Path:
+    """Return the folder that relative paths start at.
+
+    It is the environment variable TCL_HOME if that is set, else the clone that the package is imported from,
+    else (for an installed package) the current folder.
+    """
+    return Path(os.environ.get("TCL_HOME") or CHECKOUT or Path.cwd()).expanduser().resolve()
+
+
+def absolute(folder: str | Path) -> Path:
+    """Return a path as an absolute one; a relative path starts at `home`."""
+    return Path(os.path.normpath(home() / os.path.expanduser(folder)))
+
+
+def cache() -> Path:
+    """Return the folder of decoded images, event frames and compiled neurons; it may be deleted any time."""
+    return home() / "data" / "cache"

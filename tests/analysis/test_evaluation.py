@@ -1,0 +1,177 @@
+"""Accuracy by time step and firing rates, by hand and against another library."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score
+from torch import nn
+from torch.testing import assert_close
+
+from tcl_lib import RunConfig, build_network, load_data
+from tcl_lib.analysis.evaluation import FiringRates, accuracy_by_step, evaluate, firing_rates, predict
+from tcl_lib.neurons import Spiking
+
+
+def test_accuracy_by_hand():
+    # two samples of class 0 and 1; step 1 gets the first right, step 2 outvotes it on the second
+    logits = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.5], [0.0, 3.0]], [[0.0, 0.0], [2.5, 0.0]]])
+    table = accuracy_by_step(logits, torch.tensor([0, 1]))
+    assert table.columns.tolist() == [
+        "time_step",
+        "cumulative",
+        "low",
+        "high",
+        "instantaneous",
+        "calibration_error",
+    ]
+    assert table["time_step"].tolist() == [1, 2, 3]
+    # means: (1, 0) (1, 0); (.5, .25) (.5, 1.5); (.33, .17) (1.17, 1)
+    assert table["cumulative"].tolist() == [50, 100, 50]
+    assert table["instantaneous"].tolist() == [50, 50, 50]
+
+
+def test_the_interval_is_wilson_s():
+    labels = torch.tensor([0] * 80 + [1] * 20)
+    (row,) = accuracy_by_step(torch.tensor([1.0, 0.0]).expand(1, 100, 2), labels).itertuples()
+    z, n, share = 1.959964, 100, 0.8
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    assert (row.low, row.high) == pytest.approx((100 * (middle - half), 100 * (middle + half)), abs=1e-4)
+
+
+def test_accuracy_against_scikit_learn():
+    logits = torch.randn(5, 200, 4)
+    labels = torch.randint(0, 4, (200,))
+    table = accuracy_by_step(logits, labels)
+    for row in table.itertuples():
+        stopped = logits[: row.time_step].mean(0).argmax(1)
+        alone = logits[row.time_step - 1].argmax(1)
+        assert row.cumulative == pytest.approx(100 * accuracy_score(labels, stopped))
+        assert row.instantaneous == pytest.approx(100 * accuracy_score(labels, alone))
+
+
+def test_the_first_step_is_the_same_either_way():
+    table = accuracy_by_step(torch.randn(1, 50, 3), torch.randint(0, 3, (50,)))
+    assert table["cumulative"].tolist() == table["instantaneous"].tolist()
+
+
+def test_predict_is_the_network_in_evaluation_mode():
+    config = RunConfig(time_steps=2)
+    data = load_data(config)
+    network = build_network(config, data.input_shape, 10)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    logits = predict(network, data.validation, data, batch_size=50, device="cpu")
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    network.eval()
+    assert_close(logits, network(data.inputs(data.validation[:])).logits)
+    assert logits.shape == (2, 144, 10)
+
+
+def test_firing_rates_by_hand():
+    network = nn.Sequential(Spiking(), nn.Identity(), Spiking(v_th=0.4))
+    with FiringRates(network) as firing:
+        network(torch.tensor([[2.0, 0.0], [0.0, 0.0]]))  # one spike of four in both layers
+        assert firing.mean() == [0.25, 0.25]
+        network(torch.full((2, 2), 0.6))  # 0.6, 0.9: silent, so the second layer is too
+        assert firing.mean() == [0.125, 0.125]
+    network(torch.full((2, 2), 9.0))
+    assert firing.mean() == [0.125, 0.125]  # closed
+
+
+def test_firing_rates_count_every_layer_in_order():
+    config = RunConfig(backbone="resnet19", loss="ce")
+    network = build_network(config, (3, 16, 16), 10)
+    images = torch.randn(2, 3, 16, 16)
+    features = network(images).features
+    rates = firing_rates(network, images)
+    assert len(rates) == 1 + 2 * 8 + 1
+    assert rates[-1] == pytest.approx(features.mean().item())
+    assert np.all(np.array(rates[:-1]) > 0)
+
+
+def test_the_calibration_error_is_that_of_a_plain_loop_over_bins():
+    torch.manual_seed(3)
+    logits, labels = 2 * torch.randn(3, 500, 4), torch.randint(0, 4, (500,))
+    for step, row in enumerate(accuracy_by_step(logits, labels).itertuples(), start=1):
+        confidence, answer = logits[:step].double().mean(0).softmax(-1).max(-1)
+        expected = 0.0
+        for low in range(15):
+            inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+            if inside.any():
+                accuracy = (answer == labels)[inside].double().mean()
+                expected += inside.double().mean() * (accuracy - confidence[inside].mean()).abs()
+        assert row.calibration_error == pytest.approx(100 * expected.item(), abs=1e-4)
+
+
+def test_who_is_sure_and_right_is_calibrated():
+    labels = torch.tensor([0, 1, 1, 0])
+    sure = 1000 * torch.nn.functional.one_hot(labels, 2).float()[None]
+    assert accuracy_by_step(sure, labels)["calibration_error"].tolist() == [0.0]
+    assert accuracy_by_step(-sure, labels)["calibration_error"].tolist() == [100.0]
+    unsure = torch.zeros(1, 4, 2)  # half of the answers (the first class) are right, and it says so
+    assert accuracy_by_step(unsure, labels)["calibration_error"].tolist() == pytest.approx([0.0])
+
+
+def test_firing_rates_by_step_by_hand():
+    network = nn.Sequential(Spiking(), nn.Identity())
+    with FiringRates(network) as firing:
+        network(torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 2.0]]))
+        network(torch.tensor([[0.0], [0.0], [2.0]]))  # a smaller batch counts less
+    table = firing.by_step()
+    assert table["layer"].tolist() == [1, 1, 1]
+    assert table["time_step"].tolist() == [1, 2, 3]
+    assert table["firing_rate"].tolist() == pytest.approx([1 / 3, 1 / 3, 1])
+    assert firing.mean() == pytest.approx([5 / 9])
+
+
+def living_network(config, data):
+    """A network whose batch norms know the data: untrained, it is silent in evaluation mode."""
+    torch.manual_seed(config.seed)
+    network = build_network(config, data.input_shape, 10)
+    with torch.no_grad():
+        for _ in range(60):
+            network(data.inputs(data.train[:100]))
+    return network
+
+
+@pytest.mark.parametrize("time_steps", [1, 3])
+def test_everything_that_is_stored_of_a_network(time_steps):
+    config = RunConfig(time_steps=time_steps, loss="tcl")
+    data = load_data(config)
+    network = living_network(config, data)
+    evaluation = evaluate(network, data, batch_size=100, device="cpu")
+    network.eval()
+    with torch.no_grad(), FiringRates(network) as firing:
+        output = network(data.inputs(data.test[:]))
+    assert evaluation.accuracy_by_step.equals(accuracy_by_step(output.logits, data.test.labels))
+    rates = evaluation.firing_rates
+    assert rates["firing_rate"].tolist() == pytest.approx(firing.by_step()["firing_rate"].tolist())
+    assert evaluation.operations["layer"].nunique() == 5
+    stored = evaluation.features
+    count = min(360, 1000 // time_steps)
+    assert stored["features"].shape == (time_steps, count, 128)
+    assert len(set(stored["samples"])) == count
+    assert (stored["labels"] == data.test.labels[stored["samples"]].numpy()).all()
+    features = output.features[:, stored["samples"]]
+    assert_close(torch.from_numpy(stored["features"]).float(), features, atol=1e-3, rtol=1e-3)
+    # all classes are in the sample, in proportion
+    assert np.bincount(stored["labels"]).min() >= count // 10 - 2
+
+    values = evaluation.similarity.set_index(["measure", "relation", "time_step", "other_step"])["value"]
+    x, y = stored["features"][[0, -1]].astype(np.float64)
+    cosine = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    assert values["cosine", "within_sample", 1, time_steps] == pytest.approx(cosine.mean(), abs=1e-5)
+    x, y = x - x.mean(0), y - y.mean(0)
+    cka = np.linalg.norm(y.T @ x) ** 2 / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
+    assert values["cka", "within_sample", 1, time_steps] == pytest.approx(cka, abs=1e-5)
+
+
+def test_the_stored_samples_are_the_same_whatever_the_network():
+    stored = []
+    for config in (RunConfig(loss="ce", seed=1), RunConfig(loss="stcl", seed=2)):
+        data = load_data(config)
+        network = living_network(config, data)
+        stored.append(evaluate(network, data, 100, "cpu").features)
+    assert (stored[0]["samples"] == stored[1]["samples"]).all()
+    assert not (stored[0]["features"] == stored[1]["features"]).all()

@@ -1,0 +1,263 @@
+"""Findings: means, paired differences and their intervals, and that nothing is mixed that differs."""
+
+import itertools
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tcl_lib import runs
+from tcl_lib.analysis import statistics
+from tcl_lib.config import RunConfig
+from tcl_lib.analysis.statistics import bootstrap_interval, compare, energy_by_layer, results_table
+
+
+def accuracy(numbers: dict[str, dict[int, tuple]], setting: str = "digits") -> pd.DataFrame:
+    """variant -> seed -> cumulative accuracies, as `runs.gather` gives `accuracy_by_step`."""
+    return pd.DataFrame(
+        [
+            {"setting": setting, "variant": variant, "seed": seed, "time_step": step, "cumulative": value}
+            for variant, seeds in numbers.items()
+            for seed, values in seeds.items()
+            for step, value in enumerate(values, start=1)
+        ]
+    )
+
+
+@pytest.fixture
+def made(tiny):
+    """A function making the folder of a finished run, of these results."""
+
+    def make(test_accuracy=90.0, test_size=360, run_name=None, **changes):
+        config = tiny(run_name=run_name, **changes)
+        path = config.run_path
+        path.mkdir(parents=True)
+        images = {"train": 96, "validation": 144, "test": test_size}
+        description = {"parameters": config.to_dict(), "data": {"images": images}}
+        runs.write_json(path / runs.CONFIG, description)
+        steps = range(1, config.time_steps + 1)
+        table = pd.DataFrame({"time_step": steps, "cumulative": [test_accuracy - 1, test_accuracy]})
+        runs.write_table(config, runs.ACCURACY, table)
+        runs.write_result(path, dict.fromkeys(runs.RESULTS, test_accuracy))
+        return config
+
+    return make
+
+
+def test_compared_by_hand():
+    numbers = {
+        "TCL": {0: (61, 64, 71), 1: (63, 64, 72), 2: (65, 64, 70)},
+        "CE": {0: (60, 60, 70), 1: (61, 60, 74), 2: (62, 60, 72)},
+    }
+    table = compare(accuracy(numbers)).set_index(["variant", "time_step"])
+    assert table.index.tolist() == [("CE", 1), ("TCL", 1), ("CE", 3), ("TCL", 3)]
+    first = table.loc["TCL", 1]
+    assert (first["mean"], first["sd"], first["n"]) == (63, 2, 3)
+    assert (first["difference"], first["pairs"]) == (2, 3)  # 1, 2, 3
+    assert 1 <= first["low"] < 2 < first["high"] <= 3
+    last = table.loc["TCL", 3]
+    assert last["difference"] == pytest.approx(-1)  # 1, -2, -2
+    assert table.loc["CE", 1][["difference", "low", "high"]].isna().all()
+
+
+def test_differences_are_of_the_same_seed():
+    numbers = {
+        "CE": {0: (10, 10), 1: (50, 50), 7: (99, 99)},
+        "STCL": {0: (11, 11), 1: (51, 51), 5: (0, 0)},
+    }
+    row = compare(accuracy(numbers)).set_index(["variant", "time_step"]).loc["STCL", 2]
+    assert (row["n"], row["pairs"], row["difference"]) == (3, 2, 1)
+    assert (row["low"], row["high"]) == (1, 1)
+    assert results_table(compare(accuracy(numbers))).iloc[1, 3] == "+1.00 [+1.00, +1.00] (2 pairs)"
+
+
+def test_one_seed_has_no_spread_and_no_interval():
+    row = compare(accuracy({"CE": {0: (60, 70)}, "TCL": {0: (61, 73)}})).iloc[-1]
+    assert (row["mean"], row["n"], row["difference"]) == (73, 1, 3)
+    assert row[["sd", "low", "high"]].isna().all()
+
+
+def test_without_the_baseline_there_is_no_difference():
+    table = compare(accuracy({"TCL": {0: (61, 73)}, "STCL": {1: (61, 73)}}))
+    assert table["difference"].isna().all()
+    assert table["pairs"].tolist() == [0] * 4
+
+
+def test_one_step_is_first_and_last():
+    table = compare(accuracy({"CE": {0: (60,), 1: (62,)}}))
+    assert table["time_step"].tolist() == [1]
+    assert results_table(table).columns.tolist() == [
+        "loss",
+        "seeds",
+        "t = T = 1 (%)",
+        "to CE at t = T = 1 (points)",
+    ]
+
+
+def test_runs_of_two_settings_are_never_compared():
+    mixed = pd.concat(
+        [accuracy({"CE": {0: (60, 70)}}), accuracy({"CE": {1: (10, 20)}}, setting="cifar10, T = 4")]
+    )
+    with pytest.raises(ValueError, match="runs of 2 settings, cifar10, T = 4; digits"):
+        compare(mixed)
+
+
+def test_the_interval_is_that_of_every_resample():
+    """With three values there are 27 resamples, and their quantiles can be counted."""
+    values = np.array([1.0, 2.0, 6.0])
+    means = [np.mean(drawn) for drawn in itertools.product(values, repeat=3)]
+    low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
+    assert bootstrap_interval(values) == pytest.approx((low, high), abs=1e-9)
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+
+
+def test_the_interval_narrows_as_the_root_of_n():
+    values = np.random.default_rng(0).normal(size=400)
+    low, high = bootstrap_interval(values)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+
+
+def test_settings_stay_apart(made):
+    root = made(loss="ce").run_path.parent
+    made(loss="ce", seed=1)
+    made(loss="ce", dataset="moving_digits")
+    made(loss="ce", backbone="resnet19")
+    made(loss="ce", seed=2, test_size=100)  # the same parameters on other data
+    found = statistics.settings(runs.load_runs(root))
+    names = {re.sub("-[0-9a-f]{6}$", "", name) for name in found}
+    assert names == {"digits-convnet-T2", "digits-resnet19-T2", "moving_digits-simulated-convnet-T2"}
+    assert sorted(len(rows) for rows in found.values()) == [1, 1, 1, 2]
+    # in another order they have the same names
+    again = statistics.settings(runs.load_runs(root)[::-1])
+    assert {name: sorted(rows["name"]) for name, rows in again.items()} == {
+        name: sorted(rows["name"]) for name, rows in found.items()
+    }
+    assert all(rows["setting"].nunique() == 1 for rows in found.values())
+
+
+def test_a_seed_counts_once(made, capsys):
+    root = made(loss="ce").run_path.parent
+    again = made(loss="ce", temperature=0.7, run_name="zzz")  # which has no effect on ce
+    (rows,) = statistics.settings(runs.load_runs(root)).values()
+    assert len(rows) == 1
+    assert (
+        capsys.readouterr().out == f"skipped {again.run_path}: the same run lies there under another name\n"
+    )
+
+
+def test_without_runs_the_ways_on_are_named():
+    with pytest.raises(ValueError, match=r"no finished run to show: .* runs_dir='runs/reference'"):
+        statistics.settings(pd.DataFrame())
+
+
+def test_main_variants_are_the_defaults_or_else_the_most_run(made, capsys):
+    small = {"projection_dim": RunConfig().projection_dim}
+    root = made(loss="tcl", **small).run_path.parent
+    for seed in (0, 1):
+        made(loss="tcl", temperature=0.2, seed=seed, **small)
+        made(loss="stcl", temperature=0.2, seed=seed, **small)
+    made(loss="stcl", temperature=0.4, **small)
+    made(loss="ce")
+    (rows,) = statistics.settings(runs.load_runs(root)).values()
+    counts = statistics.main_variants(rows)["variant"].value_counts()
+    assert counts.to_dict() == {"CE": 1, "TCL": 1, "STCL, temperature 0.2": 2}
+    assert capsys.readouterr().out == (
+        "shown for STCL, of which no run has the default parameters: STCL, temperature 0.2\n"
+    )
+
+
+def test_what_the_varied_runs_share_need_not_be_the_defaults(made):
+    root = made(loss="tcl", ce_term="per_step").run_path.parent
+    for temperature in (0.1, 0.2):
+        for positives in (["class"], ["class", "time"]):
+            for seed in (0, 1):
+                if (temperature, positives, seed) != (0.1, ["class", "time"], 0):
+                    changes = {"temperature": temperature, "positives": positives, "seed": seed}
+                    made(loss="tcl", ce_term="per_step", **changes)
+    (rows,) = statistics.settings(runs.load_runs(root)).values()
+    both = statistics.varied(rows, "temperature", "contrastive_weight")
+    assert sorted(both["temperature"]) == [0.1, 0.1, 0.2, 0.2]
+    assert both["fixed"].nunique() == 1
+    assert "ce term per_step" in both["fixed"].iloc[0]
+    assert statistics.varied(rows, "positives")["positives"].value_counts().to_dict() == {
+        "class": 2,
+        "class+time": 2,
+    }
+
+
+def test_what_varies_alone(made):
+    small = {"projection_dim": RunConfig().projection_dim}
+    root = made(loss="tcl", **small).run_path.parent
+    made(loss="tcl", temperature=0.2, **small)
+    made(loss="tcl", temperature=0.2, contrastive_weight=2.0, **small)
+    made(loss="tcl", temperature=0.2, positives=["class"], **small)  # two things at once
+    made(loss="tcl", positives=["class"], **small)
+    made(loss="stcl", **small)  # has no other value
+    made(loss="ce")
+    (rows,) = statistics.settings(runs.load_runs(root)).values()
+    both = statistics.varied(rows, "temperature", "contrastive_weight")
+    assert sorted(zip(both["temperature"], both["contrastive_weight"], strict=True)) == [
+        (0.1, 0.5),
+        (0.2, 0.5),
+        (0.2, 2.0),
+    ]
+    assert sorted(statistics.varied(rows, "positives")["positives"]) == ["class", "class+time"]
+    assert statistics.varied(rows[rows["loss"] == "ce"], "positives").empty
+    assert statistics.varied(rows[rows["loss"] == "stcl"], "temperature").empty
+
+
+def test_the_printed_table(tmp_path):
+    numbers = {"CE": {0: (60, 70), 1: (62, 72)}, "per-step CE": {0: (61, 69), 1: (63, 71)}}
+    table = results_table(compare(accuracy(numbers)))
+    assert table.to_dict("records") == [
+        {
+            "loss": "CE",
+            "seeds": 2,
+            "t = 1 (%)": "61.00 ± 1.41",
+            "to CE at t = 1 (points)": "–",
+            "t = T = 2 (%)": "71.00 ± 1.41",
+            "to CE at t = T = 2 (points)": "–",
+        },
+        {
+            "loss": "per-step CE",
+            "seeds": 2,
+            "t = 1 (%)": "62.00 ± 1.41",
+            "to CE at t = 1 (points)": "+1.00 [+1.00, +1.00]",
+            "t = T = 2 (%)": "70.00 ± 1.41",
+            "to CE at t = T = 2 (points)": "−1.00 [−1.00, −1.00]",
+        },
+    ]
+    statistics.write_table(table, tmp_path / "digits-T2", "digits, 50 % of_them")
+    latex = (tmp_path / "digits-T2.tex").read_text()
+    assert r"per-step CE & 2 & 62.00 $\pm$ 1.41 & +1.00 [+1.00, +1.00] & 70.00 $\pm$ 1.41" in latex
+    assert r"\caption{digits, 50 \% of\_them. Test accuracy in percent when" in latex
+    assert latex.isascii()
+    assert r"t = 1 (\%)" in latex
+    markdown = (tmp_path / "digits-T2.md").read_text()
+    assert "| per-step CE |       2 | 62.00 ± 1.41 |" in markdown
+    assert "\n\ndigits, 50 % of_them. Test accuracy" in markdown
+    assert "standard deviation over the seeds" in markdown
+
+
+def test_energy_by_layer_by_hand():
+    operations = pd.DataFrame(
+        {
+            "data": "digits",
+            "layer": [1, 1, 2, 2],
+            "operation": ["a", "a", "b", "b"],
+            "time_step": [1, 2, 1, 2],
+            "dense": [10.0, 10.0, 20.0, 20.0],
+            "effective_macs": [9.0, 0.0, 0.0, 0.0],
+            "effective_acs": [0.0, 0.0, 3.0, 4.0],
+            "energy_uj": [1.0, 0.0, 2.0, 3.0],
+            "ann_energy_uj": [5.0, 0.0, 6.0, 0.0],
+        }
+    )
+    table = energy_by_layer(operations)
+    assert table.index.tolist() == [1, 2, "total"]
+    assert table["dense"].tolist() == [10, 20, 30]
+    assert table["effective_macs"].tolist() == [9, 0, 9]
+    assert table["effective_acs"].tolist() == [0, 7, 7]
+    assert table["energy_uj"].tolist() == [1, 5, 6]
+    assert table["ann_energy_uj"].tolist() == [5, 6, 11]

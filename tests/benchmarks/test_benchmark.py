@@ -1,0 +1,143 @@
+"""The benchmark: that it measures what it says, of networks that are the same."""
+
+from importlib import metadata
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import speed
+from benchmarks import peers
+from benchmarks.speed import Benchmark, exponents, measure, measure_steps, subjects
+from tcl_lib.config import RunConfig
+
+
+def installed(library):
+    try:
+        metadata.version(library)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{library} is not installed")
+
+
+def same_weights(network, other):
+    """Give `other` the weights of `network`, layer by layer."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
+    pairs = ([m for m in net.modules() if isinstance(m, kinds)] for net in (network, other))
+    for ours, theirs in zip(*pairs, strict=True):
+        theirs.load_state_dict(ours.state_dict())
+
+
+def settled(network, images):
+    """In evaluation mode, batch norm's statistics those of a batch: all neurons fire."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    network(images)
+    return network.eval()
+
+
+@pytest.mark.parametrize("library", peers.PEERS)
+def test_a_library_s_network_is_the_same(library):
+    installed(library)
+    torch.manual_seed(0)
+    config = RunConfig(time_steps=5, loss="ce")
+    images = torch.randn(4, 3, 16, 16)
+    ours = settled(peers.ours(config, (3, 16, 16), 10), images)
+    theirs = peers.PEERS[library](5, 3, 10).eval()
+    same_weights(ours, theirs)
+    count = [sum(p.numel() for p in network.parameters()) for network in (ours, theirs)]
+    assert count[0] == count[1]
+    with torch.no_grad():
+        assert torch.allclose(ours(images), theirs(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["convnet", "resnet19"])
+def test_spikingjelly_s_neurons_in_our_network_fire_as_ours(backbone):
+    installed("spikingjelly")
+    torch.manual_seed(0)
+    config = RunConfig(time_steps=3, loss="ce", backbone=backbone)
+    images = torch.randn(4, 3, 16, 16)
+    ours = settled(peers.ours(config, (3, 16, 16), 10), images)
+    theirs = peers.spikingjelly_neurons(config, (3, 16, 16), 10).eval()
+    same_weights(ours, theirs)
+    with torch.no_grad():
+        assert torch.allclose(ours(images), theirs(images), atol=1e-5)
+
+
+def test_the_limit_is_the_same_network_on_every_step():
+    config = RunConfig(time_steps=3, loss="ce")
+    network = peers.relu(config, (3, 8, 8), 10)
+    seen = []
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    for convolution in convolutions:
+        convolution.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    network(torch.randn(4, 3, 8, 8))
+    assert seen == [3 * 4] * 4
+    assert sum(isinstance(module, nn.ReLU) for module in network.modules()) == 4
+    ours = peers.ours(config, (3, 8, 8), 10)
+    assert [p.shape for p in network.parameters()] == [p.shape for p in ours.parameters()]
+
+
+def test_what_is_not_installed_is_left_out_and_named(monkeypatch, capsys):
+    def missing(name):
+        if name in peers.PEERS:
+            raise metadata.PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(speed.metadata, "version", missing)
+    found = subjects(Benchmark())
+    assert [(s.name, s.precision) for s in found] == [
+        (name, precision) for precision in ("32-true", "bf16-mixed") for name in ("tcl_lib", "ReLU")
+    ]
+    assert "left out snntorch: it is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"time_steps": []}, "time_steps=[]: must hold one value at the least"),
+        ({"time_steps": [0]}, "time_steps=[0]: must be"),
+        ({"libraries": ["bindsnet"]}, "libraries=['bindsnet']: must be"),
+        ({"precisions": "bf16-mixed"}, "precisions='bf16-mixed': must be"),
+        ({"rounds": 1}, "rounds=1: must be a whole number >= 2"),
+        ({"backbone": "resnet18"}, "backbone='resnet18': must be"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(parameters, message):
+    with pytest.raises(ValueError, match="must") as caught:
+        Benchmark(**parameters)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_table_of_a_small_benchmark():
+    small = Benchmark(time_steps=[1, 3], batch_size=16, image_size=8, rounds=2, libraries=[], device="cpu")
+    table = measure(small)
+    assert table.groupby(["subject", "precision"]).size().tolist() == [2] * 4
+    assert (table["low_ms"] <= table["median_ms"]).all()
+    assert (table["median_ms"] <= table["high_ms"]).all()
+    assert np.allclose(table["images_per_second"], 16000 / table["median_ms"])
+    for _, rows in table.groupby("time_steps"):
+        assert rows[rows["subject"] == "ReLU"]["x_limit"].min() == 1
+        assert rows[rows["subject"] == "tcl_lib"]["x_tcl_lib"].min() == 1
+    assert not (table["peak_memory_mb"] <= 0).any()
+    assert table["machine"].str.contains("threads").all()
+    assert speed.file_name(table).startswith("convnet-B16-8px-T1-3-")
+
+
+def test_own_steps_are_multiples_of_the_first():
+    small = Benchmark(batch_size=16, image_size=8, rounds=2, device="cpu")
+    table = measure_steps(small, {"one": small.config(2), "two": small.config(2, "stcl", micro_batches=2)})
+    assert table["step"].tolist() == ["one", "two"]
+    assert table["x_time"].tolist() == pytest.approx((table["median_ms"] / table["median_ms"][0]).tolist())
+
+
+def test_the_exponent_of_a_power_law():
+    steps = np.array([1, 2, 4, 8])
+    table = pd.DataFrame({"time_steps": steps, "median_ms": 3.0 * steps, "peak_memory_mb": 5 * steps**0.5})
+    found = exponents(table.assign(subject="ours", precision="32-true"))
+    assert found.loc[0, ["time", "memory"]].tolist() == pytest.approx([1.0, 0.5])
+    untold = table.assign(subject="ours", precision="32-true", peak_memory_mb=0.0)
+    assert np.isnan(exponents(untold).loc[0, "memory"])
+    assert exponents(table[:1].assign(subject="ours", precision="32-true")).empty

@@ -1,0 +1,468 @@
+"""Splits, image folders, CIFAR's download and the batches that a network learns from."""
+
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import shutil
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from conftest import save_image
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch.testing import assert_close
+
+from tcl_lib import RunConfig, load_data
+from tcl_lib.utils import files
+from tcl_lib.data import training_batches
+from tcl_lib.data.batches import steps_per_epoch
+from tcl_lib.data.folder import load_folder
+from tcl_lib.data.parts import stratified_order
+
+
+def rows(images: torch.Tensor) -> list[bytes]:
+    return [image.numpy().tobytes() for image in images]
+
+
+# splits
+
+
+def test_digits_are_scikit_learn_s():
+    data = load_data(RunConfig())
+    parts = (data.train, data.validation, data.test)
+    assert [len(part.labels) for part in parts] == [1293, 144, 360]
+    assert data.input_shape == (1, 8, 8)
+    pixels, labels = load_digits(return_X_y=True)
+    known = {p.tobytes(): label for p, label in zip(pixels, labels, strict=True)}
+    for part in parts:
+        assert part[:].dtype == torch.uint8
+        assert part.labels.dtype == torch.int64
+        # 0 to 16 becomes 0 to 255 and can be told apart: 16 * 255 / 16
+        raw = (part[:].double() * 16 / 255).round().flatten(1)
+        assert [known[row.numpy().tobytes()] for row in raw] == part.labels.tolist()
+    assert {255, 0} <= set(data.train[:].unique().tolist())
+
+
+def test_parts_are_disjoint_and_complete():
+    data = load_data(RunConfig())
+    everything = sorted(rows(torch.cat([part[:] for part in (data.train, data.validation, data.test)])))
+    pixels, _ = load_digits(return_X_y=True)
+    expected = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8)
+    assert everything == sorted(rows(expected))
+
+
+def test_the_test_set_is_the_same_for_every_seed_and_size():
+    test = load_data(RunConfig()).test
+    for changes in ({"seed": 7}, {"train_size": 50}, {"validation_fraction": 0.3}):
+        other = load_data(RunConfig(**changes)).test
+        assert torch.equal(test[:], other[:])
+        assert torch.equal(test.labels, other.labels)
+
+
+def test_seed_and_fraction_choose_the_validation_part():
+    one, other = (load_data(RunConfig(seed=seed)) for seed in (1, 2))
+    again = load_data(RunConfig(seed=1))
+    assert torch.equal(one.train[:], again.train[:])
+    assert torch.equal(one.validation.labels, again.validation.labels)
+    assert set(rows(one.validation[:])) != set(rows(other.validation[:]))
+    assert len(load_data(RunConfig(validation_fraction=0.25)).validation.labels) == round(0.25 * 1437)
+
+
+@pytest.mark.parametrize("size", [2, 10, 100, 1000, 1293])
+def test_train_size_is_a_stratified_subset(size):
+    whole, part = load_data(RunConfig()), load_data(RunConfig(train_size=size))
+    assert len(part.train.labels) == size
+    assert set(rows(part.train[:])) <= set(rows(whole.train[:]))
+    assert torch.equal(part.validation[:], whole.validation[:])
+    shares = torch.bincount(whole.train.labels, minlength=10) * size / 1293
+    assert (torch.bincount(part.train.labels, minlength=10) - shares).abs().max() < 1.5
+
+
+@pytest.mark.parametrize("size", [1294, 60000])
+def test_a_train_size_that_cannot_be_is_refused(size):
+    with pytest.raises(ValueError, match=r"train_size=\d+: digits has 1293"):
+        load_data(RunConfig(train_size=size))
+
+
+def test_a_square_that_would_erase_the_image_is_refused():
+    with pytest.raises(ValueError, match=r"cutout=8: would erase images of \[8, 8\] pixels"):
+        load_data(RunConfig(cutout=8))
+    assert load_data(RunConfig(cutout=7)).input_shape == (1, 8, 8)
+
+
+def test_every_stretch_of_the_order_is_stratified():
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)[torch.randperm(100)]
+    order = stratified_order(labels, seed=3)
+    assert sorted(order.tolist()) == list(range(100))
+    for stretch in (order[:10], order[:50], order[20:70], order[-30:]):
+        expected = torch.tensor([0.6, 0.3, 0.1]) * len(stretch)
+        assert (torch.bincount(labels[stretch], minlength=3) - expected).abs().max() <= 1
+    assert not torch.equal(order, stratified_order(labels, seed=4))
+
+
+def test_a_class_of_one_member_is_kept_for_training():
+    labels = torch.tensor([0] * 40 + [1])
+    assert 40 not in stratified_order(labels, seed=0)[: round(0.4 * 41)]
+
+
+# batches
+
+
+def test_normalised_training_images_have_mean_0_and_deviation_1(image_folder):
+    data = load_data(RunConfig(dataset="folder", data_root=str(image_folder), validation_fraction=0.2))
+    mean, std = data.mean_and_std
+    pixels = data.train[:].double()
+    assert_close(mean.double(), pixels.mean((0, 2, 3)), rtol=1e-6, atol=0)
+    assert_close(std.double(), pixels.std((0, 2, 3), correction=0), rtol=1e-6, atol=0)
+    images = data.inputs(data.train[:])
+    assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    assert_close(images.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_of_one_colour_do_not_divide_by_zero():
+    data = load_data(RunConfig(train_size=10))
+    data.train.stored.fill_(7)
+    assert not data.inputs(data.train[:]).any()
+
+
+def test_a_batch_is_view_by_view():
+    config = RunConfig(loss="stcl", augment=False, batch_size=16)
+    data = load_data(config)
+    images, labels = next(training_batches(data, config, epoch=1))
+    assert images.shape == (32, 1, 8, 8)
+    assert labels.shape == (16,)
+    assert torch.equal(images[:16], images[16:])  # nothing augmented: the views are the image
+    known = dict(zip(rows(data.inputs(data.train[:])), data.train.labels.tolist(), strict=True))
+    assert [known[row] for row in rows(images[:16])] == labels.tolist()
+
+
+def test_an_epoch_is_a_shuffle_of_the_training_part():
+    config = RunConfig(loss="ce", augment=False, batch_size=100)
+    data = load_data(config)
+    batches = list(training_batches(data, config, epoch=1))
+    assert len(batches) == steps_per_epoch(data, config) == 12
+    seen = [row for images, _ in batches for row in rows(images)]
+    assert len(seen) == len(set(seen)) == 1200
+    assert set(seen) <= set(rows(data.inputs(data.train[:])))
+
+
+def test_fewer_images_than_a_batch_are_one_batch():
+    config = RunConfig(loss="ce", train_size=20, batch_size=64)
+    (batch,) = training_batches(load_data(config), config, epoch=1)
+    assert len(batch[1]) == 20
+
+
+def test_seed_and_epoch_decide_on_order_and_views():
+    def first(**changes):
+        config = RunConfig(**{"loss": "stcl", "seed": 1} | changes)
+        return next(training_batches(load_data(RunConfig(loss="stcl", seed=1)), config, epoch=epoch))[0]
+
+    epoch = 1
+    images = first()
+    assert torch.equal(images, first())
+    views = images.unflatten(0, (2, 64))
+    assert not torch.equal(views[0], views[1])
+    assert not torch.equal(images, first(seed=2))
+    epoch = 2
+    assert not torch.equal(images, first())
+
+
+def test_the_preview_shows_images_and_their_views():
+    config = RunConfig(loss="stcl")
+    data = load_data(config)
+    shown, names = data.preview(config)
+    assert names == ["stored", "view 1", "view 2"]
+    assert shown.shape == (3, 8, 1, 8, 8)
+    assert shown.dtype == np.uint8
+    assert (shown[0] == data.train[:8].numpy()).all()
+    assert (shown[1] != shown[2]).any()
+
+
+# folders
+
+
+def test_folder_pixels_and_labels(image_folder):
+    tensors, classes = load_folder(image_folder, image_folder / "cache")
+    assert classes == ["cat", "dog"]
+    assert tensors["train_labels"].tolist() == [0] * 6 + [1] * 6
+    assert tensors["test_labels"].tolist() == [0] * 3 + [1] * 3
+    for part in ("train", "test"):
+        paths = sorted((image_folder / part).glob("*/*"))
+        for path, image in zip(paths, tensors[f"{part}_images"], strict=True):
+            expected = np.asarray(Image.open(path).convert("RGB"))
+            assert (image.permute(1, 2, 0).numpy() == expected).all(), path
+
+
+def test_grey_and_palette_images_become_rgb(image_folder):
+    path = image_folder / "train" / "cat" / "a.png"
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    save_image(path, grey)
+    Image.fromarray(grey).convert("P").save(image_folder / "train" / "cat" / "g.png")
+    tensors, _ = load_folder(image_folder, image_folder / "cache")
+    for index in (0, 6):
+        assert (tensors["train_images"][index].numpy() == grey).all()
+
+
+def test_a_name_of_any_bytes(image_folder):
+    path = image_folder / "train" / "cat" / "a.png"
+    path.rename(os.fsdecode(os.fsencode(path.parent) + b"/caf\xe9.png"))
+    assert len(load_folder(image_folder, image_folder / "cache")[0]["train_images"]) == 12
+
+
+def test_what_file_managers_leave_is_passed_over(image_folder):
+    expected, _ = load_folder(image_folder, image_folder / "cache")
+    for place in (image_folder / "train", image_folder / "train" / "cat"):
+        (place / ".DS_Store").write_bytes(b"junk")
+        (place / "Thumbs.db").write_bytes(b"junk")
+    tensors, classes = load_folder(image_folder, image_folder / "cache")
+    assert classes == ["cat", "dog"]
+    assert torch.equal(tensors["train_images"], expected["train_images"])
+
+
+def cache_file(cache):
+    (path,) = cache.glob("*.images")
+    return path
+
+
+def test_images_are_decoded_once(image_folder, tmp_path):
+    cache = tmp_path / "cache"
+    first, _ = load_folder(image_folder, cache)
+    # a mark that only reading the cache can bring back
+    content = files.read_sealed(cache_file(cache))
+    content[-1] = content[-1] ^ 1
+    files.write_sealed(cache_file(cache), content)
+    second, _ = load_folder(image_folder, cache)
+    last = second["test_images"].flatten() - first["test_images"].flatten()
+    assert last.nonzero().flatten().tolist() == [len(last) - 1]
+
+
+@pytest.mark.parametrize("change", ["content", "time", "new", "gone", "renamed"])
+def test_the_cache_is_tied_to_its_files(image_folder, tmp_path, change):
+    cache = tmp_path / "cache"
+    load_folder(image_folder, cache)
+    path = image_folder / "train" / "cat" / "a.png"
+    status = path.stat()
+    if change == "content":
+        save_image(path, np.zeros((8, 8, 3), np.uint8))
+    elif change == "time":
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    elif change == "new":
+        shutil.copy2(path, path.with_name("a0.png"))
+    elif change == "gone":
+        path.unlink()
+    else:
+        path.rename(path.with_name("z.png"))
+    before = cache_file(cache).stat().st_mtime_ns
+    tensors, _ = load_folder(image_folder, cache)
+    assert cache_file(cache).stat().st_mtime_ns > before
+    fresh, _ = load_folder(image_folder, tmp_path / "elsewhere")
+    assert torch.equal(tensors["train_images"], fresh["train_images"])
+    assert torch.equal(tensors["train_labels"], fresh["train_labels"])
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "other"])
+def test_a_damaged_cache_is_made_anew(image_folder, tmp_path, damage, capsys):
+    cache = tmp_path / "cache"
+    expected, _ = load_folder(image_folder, cache)
+    path = cache_file(cache)
+    content = path.read_bytes()
+    if damage == "other":
+        torch.save([1, 2], path)
+    else:
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "noise": b"\0" * 999}[damage])
+    tensors, _ = load_folder(image_folder, cache)
+    assert torch.equal(tensors["train_images"], expected["train_images"])
+    assert f"{path}: damaged" in capsys.readouterr().out
+    load_folder(image_folder, cache)
+    assert "damaged" not in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_written_is_no_loss(image_folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    tensors, _ = load_folder(image_folder, tmp_path / "file")
+    assert len(tensors["train_images"]) == 12
+    assert "could not be kept" in capsys.readouterr().out
+
+
+def damage_folder(root, what):
+    """Spoil one thing; give back the name that the error must hold."""
+    path = root / "train" / "dog" / "b.jpg"
+    if what == "text":
+        path.write_text("not an image")
+    elif what == "empty file":
+        path.write_bytes(b"")
+    elif what == "truncated":
+        path.write_bytes(path.read_bytes()[:200])
+    elif what == "size":
+        save_image(path, np.zeros((8, 9, 3), np.uint8))
+    elif what == "16 bit":
+        path = path.with_name("b.png")
+        Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(path)
+    elif what == "other kind":
+        path = path.with_name("b.bmp")
+        save_image(path, np.zeros((8, 8, 3), np.uint8))
+    elif what == "nested":
+        path = path.with_name("more")
+        path.mkdir()
+    elif what == "empty class":
+        path = root / "test" / "cat"
+        for image in path.iterdir():
+            image.unlink()
+    elif what == "train only":
+        path = root / "train" / "fox"
+        save_image(path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    elif what == "test only":
+        path = root / "test" / "fox"
+        save_image(path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    elif what == "loose file":
+        path = root / "train" / "a.png"
+        save_image(path, np.zeros((8, 8, 3), np.uint8))
+    elif what == "no test":
+        shutil.rmtree(root / "test")
+        path = root
+    elif what == "no folder":
+        shutil.rmtree(root)
+        path = root
+    elif what == "one class":
+        for part in ("train", "test"):
+            shutil.rmtree(root / part / "dog")
+        path = root / "train"
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("text", "cannot be read as an image"),
+        ("empty file", "cannot be read as an image"),
+        ("truncated", "cannot be read as an image"),
+        ("size", "is 9x8 pixels, but .* is 8x8"),
+        ("16 bit", "needs 8 bits a channel"),
+        ("other kind", r"is not a \.png, \.jpg, \.jpeg, \.webp file"),
+        ("nested", "is not a"),
+        ("empty class", "class folder is empty"),
+        ("train only", "class 'fox' is missing in .*test"),
+        ("test only", "class 'fox' is missing in .*train"),
+        ("loose file", "is not a class folder"),
+        ("no test", "has no test/"),
+        ("no folder", "has no train/"),
+        ("one class", "has 1 class folders, needs 2"),
+    ],
+)
+def test_bad_folders_are_named_in_one_line(image_folder, tmp_path, what, words):
+    name = damage_folder(image_folder, what)
+    with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
+        load_folder(image_folder, tmp_path / "cache")
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("cache/*"))
+
+
+# CIFAR, from a server of our own with archives in the published form
+
+
+def cifar_archive(name: str, classes: int, key: str) -> tuple[bytes, dict]:
+    random = np.random.default_rng(0)
+    parts = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"] if classes == 10 else ["train", "test"]
+    names = {"label_names" if classes == 10 else "fine_label_names": [f"class {n}" for n in range(classes)]}
+    content = {"batches.meta" if classes == 10 else "meta": names}
+    for part in parts:
+        labels = random.integers(0, classes, 30).tolist()
+        content[part] = {"data": random.integers(0, 256, (30, 3072), np.uint8), key: labels}
+    buffer, sums = io.BytesIO(), {}
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for part, value in content.items():
+            data = pickle.dumps(value)
+            sums[part] = hashlib.md5(data).hexdigest()
+            entry = tarfile.TarInfo(f"{name}/{part}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue(), {"content": content, "sums": sums}
+
+
+@pytest.fixture
+def cifar_server(tmp_path, monkeypatch):
+    """CIFAR-10 and CIFAR-100 in small, behind torchvision's own download."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    served = {}
+    handler = type(
+        "Handler",
+        (http.server.SimpleHTTPRequestHandler,),
+        {
+            "__init__": lambda self, *a, **k: http.server.SimpleHTTPRequestHandler.__init__(
+                self, *a, directory=str(folder), **k
+            ),
+            "log_message": lambda self, *a: None,
+        },
+    )
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for dataset, source, classes, key in (
+        ("cifar10", torchvision.datasets.CIFAR10, 10, "labels"),
+        ("cifar100", torchvision.datasets.CIFAR100, 100, "fine_labels"),
+    ):
+        archive, made = cifar_archive(source.base_folder, classes, key)
+        (folder / source.filename).write_bytes(archive)
+        sums = made["sums"]
+        monkeypatch.setattr(source, "url", f"http://127.0.0.1:{server.server_port}/{source.filename}")
+        monkeypatch.setattr(source, "tgz_md5", hashlib.md5(archive).hexdigest())
+        monkeypatch.setattr(source, "train_list", [[n, sums[n]] for n, _ in source.train_list])
+        monkeypatch.setattr(source, "test_list", [[n, sums[n]] for n, _ in source.test_list])
+        monkeypatch.setattr(source, "meta", source.meta | {"md5": sums[source.meta["filename"]]})
+        served[dataset] = made["content"]
+    yield served, server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("dataset", "classes", "train"), [("cifar10", 10, 150), ("cifar100", 100, 30)])
+def test_cifar_is_downloaded_once(cifar_server, tmp_path, dataset, classes, train):
+    served, server = cifar_server
+    config = RunConfig(dataset=dataset, data_root=str(tmp_path / "data"))
+    data = load_data(config)
+    assert len(data.classes) == classes
+    assert data.input_shape == (3, 32, 32)
+    assert len(data.train.labels) + len(data.validation.labels) == train
+    test = served[dataset]["test_batch" if classes == 10 else "test"]
+    assert (data.test[:].numpy() == test["data"].reshape(-1, 3, 32, 32)).all()
+    assert data.test.labels.tolist() == test["labels" if classes == 10 else "fine_labels"]
+    server.shutdown()
+    assert torch.equal(load_data(config).train[:], data.train[:])
+
+
+def test_a_download_that_was_cut_off_is_fetched_anew(cifar_server, tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / torchvision.datasets.CIFAR10.filename).write_bytes(b"half a file")
+    data = load_data(RunConfig(dataset="cifar10", data_root=str(root)))
+    assert len(data.test.labels) == 30
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar.tar.gz")
+    with pytest.raises(ConnectionError, match=r"cifar10 is not in .*data_root") as caught:
+        load_data(RunConfig(dataset="cifar10", data_root=str(tmp_path)))
+    assert "cifar-10-python.tar.gz" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "moving_digits"])
+def test_an_epoch_can_be_taken_up_anywhere(dataset):
+    config = RunConfig(dataset=dataset, loss="stcl", time_steps=2, train_size=200, batch_size=32)
+    data = load_data(config)
+    whole = list(training_batches(data, config, epoch=3))
+    assert len(whole) == 6
+    for start in range(7):
+        rest = list(training_batches(data, config, epoch=3, start=start))
+        assert len(rest) == 6 - start
+        for (images, labels), (others, other_labels) in zip(rest, whole[start:], strict=True):
+            assert torch.equal(images, others)
+            assert torch.equal(labels, other_labels)

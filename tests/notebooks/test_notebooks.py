@@ -1,0 +1,259 @@
+"""The notebooks: clean as committed, and executed for real."""
+
+import ast
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+from conftest import too_long
+from papermill import inspect_notebook
+
+import tcl_lib
+from tcl_lib import load_run
+from tcl_lib.training.loop import grids
+from benchmarks.speed import Benchmark
+from tcl_lib.config import LOSS_NAMES, REPOSITORY
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+NAMED = {path.stem: str(path) for path in NOTEBOOKS}
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_is_committed_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "papermill" not in notebook.metadata
+    for cell in code_cells(notebook):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_is_thin(path):
+    notebook = nbformat.read(path, as_version=4)
+    tagged = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for cell in code_cells(notebook):
+        kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+        assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.Lambda}
+        assert not re.search(r"^[!%]|sys\.path|\.\./", cell.source, re.M)
+    # papermill cannot read a parameter whose comment holds this sign
+    assert all(line.count("=") == 1 for line in tagged[0].source.splitlines() if "=" in line)
+
+
+def papermill(tmp_path, *parameters: str, notebook="train", cwd=REPOSITORY):
+    """Run `papermill notebooks/train.ipynb out.ipynb` or another, training what takes seconds."""
+    small = {"runs_dir": tmp_path / "runs"}
+    if notebook == "train":
+        small |= {"train_size": 96, "time_steps": 2, "epochs": 2, "batch_size": 32}
+    elif notebook == "benchmark":
+        small = {"folder": tmp_path, "batch_size": 16, "image_size": 8, "rounds": 2}
+    else:
+        small |= {"figures_dir": tmp_path / "figures"}
+    arguments = [part for name, value in small.items() for part in ("-p", name, str(value))]
+    path = REPOSITORY / "notebooks" / f"{notebook}.ipynb"
+    command = ["-m", "papermill", "--no-progress-bar", "--kernel", "python3", str(path)]
+    out = tmp_path / f"{notebook}.ipynb"
+    done = subprocess.run(
+        [sys.executable, *command, str(out), *arguments, *parameters],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    return done, out
+
+
+def outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    everything = [output for cell in code_cells(notebook) for output in cell.outputs]
+    text = "".join(output.get("text", "") for output in everything if output.output_type == "stream")
+    pictures = [o for o in everything if "image/png" in o.get("data", {})]
+    errors = [o.text for o in everything if o.output_type == "stream" and o.name == "stderr"]
+    return text, pictures, "".join(errors)
+
+
+def test_the_benchmark_s_cell_is_its_parameters():
+    inspected = {n: ast.literal_eval(e["default"]) for n, e in inspect_notebook(NAMED["benchmark"]).items()}
+    assert list(inspected) == [parameter.name for parameter in dataclasses.fields(Benchmark)]
+    assert Benchmark(**inspected) == Benchmark()
+
+
+def test_the_benchmark_runs_and_writes_its_table(tmp_path):
+    few = "{time_steps: [1, 4], precisions: [32-true], long_time_steps: 4, libraries: []}"
+    done, out = papermill(tmp_path, "-y", few, notebook="benchmark")
+    assert done.returncode == 0, done.stderr
+    text, pictures, errors = outputs(out)
+    (table,) = tmp_path.glob("*.csv")
+    assert f"{table}" in text
+    assert len(pd.read_csv(table)) == 2 * 2
+    assert len(list(tmp_path.glob(f"{table.stem}-*.p[dn][fg]"))) == 4
+    assert len(pictures) == 1
+    assert "warn" not in errors.lower()
+
+
+@pytest.mark.parametrize("loss", ["ce", "stcl", *too_long("per_step_ce", "tcl")])
+def test_train_runs_with_every_loss(tmp_path, loss):
+    # from a folder of its own for one of them: the repository need not be the current folder
+    done, out = papermill(tmp_path, "-p", "loss", loss, cwd=tmp_path if loss == "ce" else REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = load_run(folder)
+    assert run.config.loss == loss
+    assert len(run.metrics) == 2
+    text, pictures, errors = outputs(out)
+    assert sum(line.startswith("epoch ") for line in text.splitlines()) == 2
+    assert "\r" not in text
+    assert f"test accuracy {run.result['test_accuracy']:.2f} %" in text
+    assert len(pictures) == 5
+    assert "warn" not in errors.lower()
+    assert out.stat().st_size < 300_000
+
+
+def test_train_runs_on_event_data(tmp_path):
+    done, out = papermill(tmp_path, "-p", "dataset", "moving_digits", "-p", "loss", "tcl")
+    assert done.returncode == 0, done.stderr
+    text, pictures, errors = outputs(out)
+    assert "data: moving_digits (simulated)" in text
+    assert "a batch: (2, 32, 2, 10, 10)" in text
+    assert len(pictures) == 5
+    assert "warn" not in errors.lower()
+    assert out.stat().st_size < 300_000
+
+
+def test_the_ablation_s_cell_is_the_grid_and_train_s():
+    """The same names, defaults and comments: what is a list there is a value here."""
+    cells = {name: code_cells(nbformat.read(path, as_version=4))[0].source for name, path in NAMED.items()}
+    train, ablation = (
+        dict(re.findall(r"^(\w+) = (.*)$", cells[name], re.M)) for name in ("train", "ablation")
+    )
+    assert list(ablation)[: len(grids.LISTS)] == list(grids.LISTS)
+    assert list(ablation)[len(grids.LISTS) :] == [*grids.SHARED, "figures_dir"]
+    assert {name: ablation[name] for name in grids.SHARED} == {name: train[name] for name in grids.SHARED}
+    inspected = {
+        name: ast.literal_eval(e["default"]) for name, e in inspect_notebook(NAMED["ablation"]).items()
+    }
+    grid = tcl_lib.grid(**{name: inspected[name] for name in grids.PARAMETERS})
+    losses = ("ce", "per_step_ce", "tcl", "stcl")
+    assert grid == [tcl_lib.RunConfig(loss=loss, seed=seed) for seed in (0, 1, 2) for loss in losses]
+
+
+HASH = "[0-9a-f]{6}"  # of what is not the default
+
+# What makes an ablation of seconds.
+SMALL_GRID = (
+    *("-p", "train_size", "400", "-p", "epochs", "3"),
+    *("-y", "{time_steps: [2], batch_size: [32], seeds: [0, 1], temperature: [0.1, 0.5]}"),
+    *("-y", "positives: [[class], [class, time, view]]"),
+)
+
+
+@pytest.fixture(scope="module")
+def ablation(tmp_path_factory):
+    """The folder in which a small ablation has run, and what it printed."""
+    folder = tmp_path_factory.mktemp("ablation")
+    done, out = papermill(folder, *SMALL_GRID, notebook="ablation")
+    assert done.returncode == 0, done.stderr
+    return folder, outputs(out)
+
+
+def test_the_ablation_trains_its_grid_and_shows_it(ablation):
+    folder, (text, pictures, errors) = ablation
+    runs = [path.name for path in (folder / "runs").iterdir()]
+    # ce and per_step_ce once a seed; tcl and stcl at two temperatures, with two kinds of positives
+    assert len(runs) == 2 * (2 + 4 + 4)
+    assert len(re.findall(r"^ ?\d+/20  .* trained in \d+ s$", text, re.M)) == 20
+    assert len(pictures) == 3
+    assert errors == ""
+    figures = {
+        re.sub(f"-{HASH}|-(single|double).*", "", path.name) for path in (folder / "figures").iterdir()
+    }
+    assert figures == {
+        f"digits-convnet-T2-{name}" for name in ("accuracy-by-step", "sensitivity", "positives")
+    }
+
+
+def test_the_ablation_trains_nothing_twice(ablation):
+    folder, _ = ablation
+    root = folder / "runs"
+    gone = next(root.glob("*-ce-T2-s1-*"))
+    shutil.rmtree(gone)
+    (root / "empty").mkdir()
+    before = {path: path.stat().st_mtime_ns for path in root.glob("*/*")}
+    done, out = papermill(folder, *SMALL_GRID, notebook="ablation")
+    assert done.returncode == 0, done.stderr
+    text, pictures, _ = outputs(out)
+    assert text.count("was finished") == 19
+    assert text.count("trained in") == 1
+    assert f"skipped {root / 'empty'}: is not a run" in text
+    assert len(pictures) == 3
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (gone / "result.json").exists()
+    (root / "empty").rmdir()
+
+
+@pytest.mark.parametrize("notebook", ["similarity", "figures"])
+def test_a_reading_notebook_runs_no_network(ablation, notebook):
+    folder, _ = ablation
+    done, out = papermill(folder, notebook=notebook)
+    assert done.returncode == 0, done.stderr
+    text, pictures, errors = outputs(out)
+    count, shown = {"similarity": (8, 7), "figures": (8, 5)}[notebook]
+    words = f"digits-convnet-T2-{HASH}: {count} runs of digits, convnet, T = 2, train size 400"
+    assert re.match(words, text)
+    assert len(pictures) == shown
+    assert errors == ""
+    cells = "".join(cell.source for cell in code_cells(nbformat.read(out, as_version=4)))
+    assert "torch" not in cells
+    if notebook == "figures":
+        (path,) = (folder / "figures").glob("digits-convnet-T2-*-results.md")
+        table = path.read_text()
+        assert [line.split("|")[1].strip() for line in table.splitlines()[2:6]] == list(LOSS_NAMES.values())
+        assert r"\toprule" in path.with_suffix(".tex").read_text()
+
+
+@pytest.mark.parametrize(
+    ("notebook", "parameters", "words"),
+    [
+        ("ablation", ("-p", "loss", "ce"), "unknown parameter loss, did you mean losses?"),
+        ("ablation", ("-p", "temperature", "0.2"), "temperature=0.2: must be a list of values"),
+        ("similarity", ("-p", "runs", "x"), "unknown parameter runs, did you mean runs_dir?"),
+        ("figures", ("-p", "figures_dir", "3"), "figures_dir=3: must be a folder's path"),
+        ("figures", ("-p", "runs_dir", "/nowhere"), "/nowhere: is not a folder of runs"),
+        ("figures", ("-p", "runs_dir", "tests"), "no finished run to show: train some with train.ipynb"),
+    ],
+)
+def test_a_mistake_in_another_notebook_is_one_clear_line(tmp_path, notebook, parameters, words):
+    done, _ = papermill(tmp_path, *parameters, notebook=notebook)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        (("-p", "lrr", "0.5"), "unknown parameter lrr, did you mean lr?"),
+        (("-p", "augment", "false"), "augment='false': must be True or False"),
+        (("-p", "loss", "supcon"), "loss='supcon': must be one of 'ce'"),
+        (("-p", "time_steps", "0"), "time_steps=0: must be a whole number >= 1"),
+    ],
+)
+def test_a_mistake_stops_before_any_data_are_loaded(tmp_path, parameters, words):
+    done, out = papermill(tmp_path, *parameters)
+    assert done.returncode != 0
+    assert words in done.stderr
+    executed = [cell for cell in json.loads(out.read_text())["cells"] if cell.get("execution_count")]
+    assert "load_data" not in "".join("".join(cell["source"]) for cell in executed)
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,57 @@
+"""When a run's neurons are compiled, and that its numbers do not change by it."""
+
+import filecmp
+
+import pytest
+import torch
+
+from tcl_lib import train
+from tcl_lib.training.loop import compilation
+from tcl_lib.training.compilation import TIMED_STEPS, Compilation
+from tcl_lib.neurons import Spiking
+
+
+def compiled_after(config, steps, monkeypatch, seconds_a_step):
+    """Whether a layer is compiled after the first steps of a run of `steps`, at this pace."""
+    clock = iter([0.0, seconds_a_step * TIMED_STEPS])
+    monkeypatch.setattr(compilation, "perf_counter", lambda: next(clock))
+    layer = Spiking()
+    watch = Compilation(config, layer, torch.device("cpu"), steps, verbose=True)
+    for _ in range(TIMED_STEPS + 1):
+        watch.step()
+    return layer.compiled
+
+
+@pytest.mark.parametrize(
+    ("steps", "seconds", "long_enough"),
+    [(1000, 0.1, True), (1000, 0.05, False), (20, 0.1, False), (TIMED_STEPS + 1, 100.0, False)],
+)
+def test_auto_compiles_what_takes_long(tiny, monkeypatch, capsys, steps, seconds, long_enough):
+    config = tiny()  # T = 2: from a minute on
+    assert compiled_after(config, steps, monkeypatch, seconds) == long_enough
+    said = "min to go at this pace: compiling the neurons first" in capsys.readouterr().out
+    assert said == long_enough
+
+
+@pytest.mark.parametrize(("how", "compiled"), [("on", True), ("off", False)])
+def test_on_and_off_do_not_ask(tiny, monkeypatch, how, compiled):
+    assert compiled_after(tiny(compile=how), 10**6, monkeypatch, 1.0) == compiled
+
+
+def test_without_a_compiler_the_run_says_so_and_goes_on(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(compilation, "compile_neurons", lambda network, device: "no compiler")
+    run = train(tiny(compile="on", epochs=1), verbose=False)
+    assert run.result["test_accuracy"] > 0
+    assert capsys.readouterr().out.splitlines() == ["the neurons run uncompiled: no compiler"]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_compiled_run_is_the_same_run_to_the_bit(tiny, precision):
+    plain = train(tiny(compile="off", precision=precision, loss="tcl", run_name="plain"), verbose=False)
+    fused = train(tiny(compile="on", precision=precision, loss="tcl", run_name="fused"), verbose=False)
+    columns = [name for name in plain.metrics if name != "seconds"]
+    assert plain.metrics[columns].equals(fused.metrics[columns])
+    for name in ("accuracy_by_step.csv", "firing_rates.csv", "similarity.csv"):
+        assert filecmp.cmp(plain.path / name, fused.path / name, shallow=False)
+    states = [run.model().state_dict() for run in (plain, fused)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -1,0 +1,124 @@
+"""Grids of runs: which runs they are, and that one that fails stops no other."""
+
+import pandas as pd
+import pytest
+
+from tcl_lib import RunConfig, grid, runs, train, train_grid
+from tcl_lib.training.loop import grids
+
+
+def described(configs):
+    return [(config.loss, config.seed, config.temperature) for config in configs]
+
+
+def test_the_default_grid_is_the_default_run():
+    assert grid() == [RunConfig()]
+
+
+def test_every_combination_the_seeds_last():
+    configs = grid(losses=["ce", "stcl"], seeds=[3, 1], time_steps=[2, 4], epochs=5)
+    assert [(c.seed, c.time_steps, c.loss) for c in configs] == [
+        (3, 2, "ce"),
+        (3, 4, "ce"),
+        (3, 2, "stcl"),
+        (3, 4, "stcl"),
+        (1, 2, "ce"),
+        (1, 4, "ce"),
+        (1, 2, "stcl"),
+        (1, 4, "stcl"),
+    ]
+    assert {c.epochs for c in configs} == {5}
+    assert len({c.name for c in configs}) == 8
+
+
+def test_what_has_no_effect_makes_no_further_run():
+    configs = grid(losses=["ce", "tcl"], seeds=[0], temperature=[0.1, 0.2])
+    assert described(configs) == [("ce", 0, 0.1), ("tcl", 0, 0.1), ("tcl", 0, 0.2)]
+    choices = [["class"], ["class", "time"], ["class", "time", "view"]]
+    configs = grid(losses=["per_step_ce", "tcl", "stcl"], positives=choices)
+    assert [(c.loss, c.positives) for c in configs] == [
+        ("per_step_ce", ["class"]),
+        ("tcl", ["class"]),
+        ("tcl", ["class", "time"]),
+        *(("stcl", choice) for choice in choices),
+    ]
+    assert configs[2].name == RunConfig(loss="tcl").name
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"temperature": 0.2}, "temperature=0.2: must be a list of values"),
+        ({"losses": "ce"}, "losses='ce': must be a list of values, each a loss"),
+        ({"losses": None}, "losses=None: must be a list of values"),
+        ({"seeds": []}, r"seeds=\[\]: must be a list of values"),
+        ({"losses": ["ce", "supcon"]}, "loss='supcon': must be one of 'ce'"),
+        ({"temperature": [0.1, "0.2"]}, "temperature='0.2': must be a number > 0"),
+        ({"positives": ["class"]}, "positives='class': must be a list of any of"),
+        ({"loss": ["ce"]}, "unknown parameter loss, did you mean losses"),
+        ({"seed": 1}, "unknown parameter seed, did you mean seeds"),
+        ({"run_name": "mine"}, "unknown parameter run_name"),
+        ({"lrr": 1}, "unknown parameter lrr, did you mean lr"),
+        ({"epochs": [5]}, r"epochs=\[5\]: must be a whole number"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line(parameters, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        grid(**parameters)
+    assert "\n" not in str(caught.value)
+
+
+def test_lists_and_shared_parameters_are_those_of_a_run():
+    fields = set(RunConfig().to_dict())
+    assert set(grids.LISTS.values()) | set(grids.SHARED) == fields - {"run_name", "overwrite"}
+    assert not set(grids.LISTS.values()) & set(grids.SHARED)
+
+
+@pytest.fixture
+def small(tiny):
+    shared = {k: v for k, v in tiny().to_dict().items() if k in grids.SHARED}
+    return shared | {"projection_dim": [16], "time_steps": [2], "batch_size": [32]}
+
+
+def test_missing_runs_are_trained_and_finished_ones_are_not(small, capsys):
+    half = grid(losses=["ce"], seeds=[0, 1], **small)
+    train(half[1], verbose=False)
+    stamp = (half[1].run_path / runs.RESULT).stat().st_mtime_ns
+    table = train_grid(half)
+    assert (half[1].run_path / runs.RESULT).stat().st_mtime_ns == stamp
+    assert table["seed"].tolist() == [0, 1]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"1/2  {half[0].name} (CE): ")
+    assert "trained in" in lines[0]
+    assert lines[1].endswith("was finished")
+    again = train_grid(half)
+    pd.testing.assert_frame_equal(table, again)
+    assert capsys.readouterr().out.count("was finished") == 2
+
+
+def test_a_run_that_fails_is_named_and_stops_no_other(small, capsys):
+    configs = grid(losses=["ce", "tcl"], seeds=[0], **small)
+    other = RunConfig(**(configs[0].to_dict() | {"lr": 0.05, "run_name": configs[0].name}))
+    train(other, verbose=False)  # in the folder of the first
+    table = train_grid(configs)
+    assert table["loss"].tolist() == ["tcl"]
+    out = capsys.readouterr().out
+    assert f"1/2  {configs[0].name} (CE): failed, ValueError: {configs[0].run_path}: holds a run" in out
+    assert "1 of 2 runs failed and are not in what follows" in out
+
+
+def test_where_all_fail_the_grid_does(small, tmp_path, capsys):
+    configs = grid(**small | {"dataset": "folder", "data_root": str(tmp_path / "nowhere")})
+    with pytest.raises(RuntimeError, match="none of the 1 runs is finished"):
+        train_grid(configs)
+    assert str(tmp_path / "nowhere") in capsys.readouterr().out
+
+
+def test_an_interrupt_stops_the_grid(small, monkeypatch):
+    def interrupted(config, verbose):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tcl_lib.training.train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_grid(grid(**small))
