@@ -11,7 +11,7 @@ import torch._inductor.config
 from PIL import Image
 
 from tcl_lib import RunConfig
-from tcl_lib.config import REPOSITORY
+from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 # Before it compiles, torch tries out the processor's vector instructions, for ten seconds in every process:
 # take the processor's word, here and in the processes that tests start.

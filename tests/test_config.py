@@ -12,7 +12,8 @@ from papermill import inspect_notebook
 
 from tcl_lib import RunConfig
 from tcl_lib.backbones import BACKBONES
-from tcl_lib.config import LOSS_NAMES, REPOSITORY
+from tcl_lib.config import LOSS_NAMES
+from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 from tcl_lib.data.loading import SOURCES
 from tcl_lib.losses import LOSSES, RELATIONS
 from tcl_lib.neurons import NEURONS

@@ -6,7 +6,8 @@ import pytest
 
 from tcl_lib import load_run, load_runs, runs
 from tcl_lib.analysis import statistics
-from tcl_lib.config import REPOSITORY, RunConfig
+from tcl_lib.config import RunConfig
+from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 REFERENCE = REPOSITORY / "runs" / "reference"

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import tcl_lib
-from tcl_lib.config import REPOSITORY
+from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = dict(

@@ -17,7 +17,7 @@ import pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from tcl_lib.config import REPOSITORY
+from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 pytestmark = pytest.mark.browser
 
