@@ -9,8 +9,9 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from tcl_lib import runs
-from tcl_lib.config import LOSS_NAMES, LOSS_PARAMETERS, digest, listed
+from tcl_lib.config import LOSS_NAMES, LOSS_PARAMETERS
 from tcl_lib.utils import files
+from tcl_lib.utils.words import digest, listed
 
 
 def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -179,7 +180,7 @@ def _short(row: pd.Series) -> str:
     """A setting's name for files: what a run's name spells out of it, and a hash where it is not all."""
     data = row["data"].replace("folder (", "").replace("events_", "")
     words = "".join(character if character.isalnum() or character in "-_" else " " for character in data)
-    config = runs.load_run(row["path"]).used
+    config = runs.load_run(row["path"]).config
     further = config.setting != f"{config.data_label}, {config.backbone}, T = {config.time_steps}"
     name = f"{'-'.join(words.split())}-{config.backbone}-T{config.time_steps}"
     return name + (digest(row["setting"]) if further else "")

@@ -3,7 +3,6 @@
 `save(name, folder, draw, *arguments)` prints one for both column widths, as PDF, SVG and PNG.
 """
 
-from benchmarks.figure import speed
 from tcl_lib.figures.representations import accuracy_by_similarity, projection, similarity
 from tcl_lib.figures.results import (
     accuracy_by_energy,
@@ -27,7 +26,6 @@ __all__ = [
     "sensitivity",
     "show",
     "similarity",
-    "speed",
     "training_curves",
     "views",
 ]
