@@ -10,6 +10,11 @@ from tcl_lib.config import RunConfig
 from tcl_lib.data.parts import Data
 
 
+# Streams of random numbers. numpy pads seeds with zeros: without a tag, the order of an epoch and the
+# augmentation of its batch 0 would share one.
+ORDER, AUGMENTATION = 1, 2
+
+
 def training_batches(
     data: Data, config: RunConfig, epoch: int, device: torch.device | str = "cpu", start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -19,9 +24,9 @@ def training_batches(
     the augmentation of a batch from these and its number. The samples that do not fill the last batch are
     left out (other ones every epoch); a training part smaller than a batch is one batch.
     """
-    order = torch.randperm(len(data.train), generator=_generator(config, epoch))
+    order = torch.randperm(len(data.train), generator=_generator(config, ORDER, epoch))
     for batch in range(start, steps_per_epoch(data, config)):
-        generator = _generator(config, epoch, batch)
+        generator = _generator(config, AUGMENTATION, epoch, batch)
         chosen = order[batch * config.batch_size : (batch + 1) * config.batch_size]
         stored = data.train[chosen].to(device)
         yield data.views(stored, config, generator), data.train.labels[chosen].to(device)
