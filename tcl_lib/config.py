@@ -1,26 +1,13 @@
 """`RunConfig`: every parameter of a run, checked on creation; its identity and its name."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tcl_lib.utils import notebooks, paths
-from tcl_lib.utils.checks import (
-    AtLeast1,
-    AtLeast2,
-    BelowOne,
-    Folder,
-    Fraction,
-    Name,
-    NotNegative,
-    Positive,
-    Seed,
-    Size,
-    Weight,
-    check_fields,
-    refuse_unknown,
-)
+from tcl_lib.utils.checks import AtLeast1, AtLeast2, BelowOne, Folder, Fraction, Name, NotNegative, Positive
+from tcl_lib.utils.checks import Seed, Size, Weight, check_fields, refuse_unknown
 from tcl_lib.utils.words import digest, listed
 
 
@@ -61,7 +48,7 @@ EVENT_PARAMETERS = (
 CONTRASTIVE_PARAMETERS = ("contrastive_weight", "temperature", "positives", "ce_term", "projection_dim")
 # The losses as they are printed, in the order of tables and figures.
 LOSS_NAMES = {"ce": "CE", "per_step_ce": "per-step CE", "tcl": "TCL", "stcl": "STCL"}
-LOSS_PARAMETERS = ("loss", "tet_lambda", *CONTRASTIVE_PARAMETERS)
+LOSS_PARAMETERS = ("loss", "views", "tet_lambda", *CONTRASTIVE_PARAMETERS)
 # What a run's name spells out; everything else that differs from the defaults goes into a hash.
 NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
 
@@ -94,6 +81,7 @@ class RunConfig:
         decay: share of the membrane potential left after a step.
         v_th: firing threshold.
         loss: cross-entropy (ce), per-step cross-entropy (per_step_ce), or with a contrastive term (tcl, stcl).
+        views: augmented views of every sample in a batch; None for 2 with stcl, else 1.
         tet_lambda: weight of TET's mean-squared term in the per-step cross-entropy.
         contrastive_weight: weight of the contrastive term.
         temperature: temperature of the contrastive term.
@@ -108,8 +96,8 @@ class RunConfig:
         weight_decay: on weights, not on norms and biases.
         warmup_epochs: epochs over which the learning rate rises.
         micro_batches: parts that the network sees a batch in; more need less memory and more time.
-        precision: float32 (32-true), bfloat16 autocast (bf16-mixed), or the faster one here (auto).
-        compile: compile the neurons if the run is long enough (auto), at once (on) or never (off).
+        precision: float32 (32-true) or bfloat16 autocast (bf16-mixed); auto becomes the faster one here.
+        compile: compile the neurons: on, off, or auto: if the run is long enough; on a GPU always.
         device: where to train.
         seed: of the validation split, the initial weights, the order and the augmentation.
         checkpoint_minutes: minutes of training between two checkpoints inside an epoch.
@@ -148,6 +136,7 @@ class RunConfig:
     v_th: Positive = 1.0
     # loss
     loss: Literal[*LOSS_NAMES] = "stcl"
+    views: Literal[1, 2] | None = None
     tet_lambda: BelowOne = 0.0
     contrastive_weight: Weight = 0.5
     temperature: Positive = 0.1
@@ -165,7 +154,7 @@ class RunConfig:
     weight_decay: Weight = 5e-4
     warmup_epochs: NotNegative = 1
     micro_batches: AtLeast1 = 1
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
     compile: Literal["auto", "on", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: Seed = 0
@@ -182,11 +171,17 @@ class RunConfig:
             raise ValueError(
                 f"data_root=None: dataset {self.dataset!r} needs the folder that holds train/ and test/"
             )
-        self._check_effect()
+        for name, reason in without_effect(vars(self)).items():
+            if getattr(self, name) != self.default(name):
+                raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with {reason}")
+        if self.num_views > 1 and not self.augment:
+            raise ValueError(
+                f"augment=False: loss={self.loss!r} with views={self.num_views} would train on equal views"
+            )
         if self.batch_size < 2 * self.micro_batches:
             raise ValueError(
-                f"micro_batches={self.micro_batches}: must leave two images or more of a batch"
-                f" (batch_size={self.batch_size}) in each"
+                f"micro_batches={self.micro_batches}: must leave at least two samples of a batch"
+                f" (batch_size={self.batch_size}) in each part"
             )
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
@@ -197,24 +192,20 @@ class RunConfig:
                 f"positives={self.positives}: with loss={self.loss!r} and time_steps={self.time_steps}"
                 " no anchor would have a positive; add 'class'"
             )
+        if self.precision == "auto":
+            from tcl_lib.utils.devices import fast_precision, find_device  # torch, for this alone
 
-    def _check_effect(self) -> None:
-        """Refuse a parameter that was set and does nothing beside another one."""
-        dataset, augment = f"dataset={self.dataset!r}", "augment=False"
-        idle = dict.fromkeys(("cutout", "autoaugment") if self.events else EVENT_PARAMETERS, dataset)
-        if self.dataset != "dvs_cifar10":
-            idle["split"] = dataset
-        if self.dataset != "events_folder":
-            idle["sensor_size"] = dataset
-        if not self.augment:
-            idle |= dict.fromkeys(("flip", "cutout", "autoaugment", "event_augmentation"), augment)
-        for name, reason in idle.items():
-            if getattr(self, name) != getattr(RunConfig, name):
-                raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with {reason}")
+            object.__setattr__(self, "precision", fast_precision(find_device(self.device)))
+
+    @classmethod
+    def default(cls, name: str):
+        """Return the default of a parameter."""
+        parameter = cls.__dataclass_fields__[name]
+        return parameter.default if parameter.default_factory is MISSING else parameter.default_factory()
 
     def _relations(self) -> list[str]:
-        """The relations of `positives` that two anchors of this run can be in, in one order."""
-        possible = {"class": True, "time": self.time_steps > 1, "view": self.views > 1}
+        """Return the relations of `positives` that two anchors of this run can be in, in one order."""
+        possible = {"class": True, "time": self.time_steps > 1, "view": self.num_views > 1}
         return [relation for relation in possible if possible[relation] and relation in self.positives]
 
     @property
@@ -242,9 +233,19 @@ class RunConfig:
         return self.loss in ("tcl", "stcl")
 
     @property
-    def views(self) -> int:
-        """Augmented views of every image in a batch: 2 for `stcl`, else 1."""
-        return 2 if self.loss == "stcl" else 1
+    def num_views(self) -> int:
+        """Augmented views of every sample in a batch: `views`, or what the loss needs."""
+        return self.views or (2 if self.loss == "stcl" else 1)
+
+    @property
+    def flips(self) -> bool:
+        """Whether half of the samples are mirrored: `flip`, or as fits the dataset."""
+        return self.augment and (self._facts.mirrored if self.flip is None else self.flip)
+
+    @property
+    def frame_side(self) -> int | None:
+        """Shorter side of a frame in pixels: `frame_size`, or the dataset's; None for the sensor's own."""
+        return self.frame_size or self._facts.frame_size
 
     @property
     def data_path(self) -> Path:
@@ -270,8 +271,6 @@ class RunConfig:
         changes = {k: v for k, v in self.changes().items() if k not in LOSS_PARAMETERS}
         if changes.get("data_root") == f"data/{self.data_path.name}":
             del changes["data_root"]  # the label of the data says as much
-        if changes.get("precision") == "32-true":
-            del changes["precision"]  # what a reader assumes
         return ", ".join([self.data_label, self.backbone, f"T = {self.time_steps}", *listed(changes)])
 
     @property
@@ -284,45 +283,36 @@ class RunConfig:
         return ", ".join([LOSS_NAMES[self.loss], *listed(changes)])
 
     def changes(self) -> dict:
-        """Parameters of the identity that `name` does not spell out and that differ from the defaults."""
-        defaults = RunConfig(
-            dataset=self.dataset,
-            data_root=self.data_root,
-            backbone=self.backbone,
-            loss=self.loss,
-            time_steps=self.time_steps,
-        ).identity()
+        """Return the parameters of the identity that differ from the defaults and are not in `name`."""
+        shared = (*NAMED[:-1], "data_root", "device")
+        defaults = RunConfig(**{name: getattr(self, name) for name in shared}).identity()
         if self._facts.own_folder:
             defaults["data_root"] = None
-        return {
-            key: value
-            for key, value in self.identity().items()
-            if key not in NAMED and value != defaults.get(key)
-        }
+        identity = self.identity()
+        return {k: v for k, v in identity.items() if k not in NAMED and v != defaults.get(k)}
 
     def identity(self) -> dict:
-        """The parameters that shape the result: two runs with equal identity are the same run.
+        """Return the parameters that shape the result: two runs with equal identity are the same run.
 
-        Where a run lies and what it runs on is left out, and what has no effect beside the other parameters.
+        Defaults are resolved: `flip=None` and the value it stands for are the same. Parameters without effect
+        are left out.
         """
-        identity = {k: v for k, v in self.to_dict().items() if k not in PLACEMENT}
+        values = self.to_dict()
+        idle = without_effect(values)
+        identity = {k: v for k, v in values.items() if k not in PLACEMENT and k not in idle}
+        if "positives" in identity:
+            identity["positives"] = self._relations()
+        resolved = {"flip": self.flips, "frame_size": self.frame_side, "views": self.num_views}
+        identity |= {name: value for name, value in resolved.items() if name in identity}
+        if self.device == "cuda":  # compiled neurons may round otherwise there; on a CPU they do not
+            identity["compile"] = "on" if self.compile == "auto" else self.compile
         if not self._facts.own_folder:
             del identity["data_root"]  # a named dataset is the same wherever it lies
         else:
             inside = self.data_path.is_relative_to(paths.home())
             path = self.data_path.relative_to(paths.home()) if inside else self.data_path
             identity["data_root"] = path.as_posix()
-        identity["positives"] = self._relations()
-        if not self.contrastive:
-            for name in CONTRASTIVE_PARAMETERS:
-                del identity[name]
-        per_step = self.loss == "per_step_ce" or (self.contrastive and self.ce_term == "per_step")
-        effective = {
-            "tet_lambda": per_step,
-            "stem_width": self.backbone == "resnet19",
-            "momentum": self.optimizer == "sgd",
-        }
-        return {name: value for name, value in identity.items() if effective.get(name, True)}
+        return identity
 
     def to_dict(self) -> dict:
         """All parameters, ready for JSON."""
@@ -332,3 +322,32 @@ class RunConfig:
     def from_notebook(cls, namespace: dict) -> "RunConfig":
         """Return the config in a notebook's `globals()`, after its parameters cell."""
         return cls(**notebooks.parameters(namespace, cls.__dataclass_fields__))
+
+
+def without_effect(values: dict) -> dict[str, str]:
+    """Return the parameters that do nothing beside the other values, each with the value that idles it."""
+    facts = DATASETS[values["dataset"]]
+    contrastive = values["loss"] in ("tcl", "stcl")
+    per_step = values["loss"] == "per_step_ce" or (contrastive and values["ce_term"] == "per_step")
+    effective = {
+        ("dataset",): {
+            "cutout": not facts.events,
+            "autoaugment": not facts.events,
+            **dict.fromkeys(EVENT_PARAMETERS, facts.events),
+            "split": values["dataset"] == "dvs_cifar10",
+            "sensor_size": values["dataset"] == "events_folder",
+        },
+        ("augment",): dict.fromkeys(
+            ("flip", "cutout", "autoaugment", "event_augmentation"), values["augment"]
+        ),
+        ("loss",): dict.fromkeys(CONTRASTIVE_PARAMETERS, contrastive),
+        ("loss", "ce_term"): {"tet_lambda": per_step},
+        ("backbone",): {"stem_width": values["backbone"] == "resnet19"},
+        ("optimizer",): {"momentum": values["optimizer"] == "sgd"},
+    }
+    return {
+        name: " and ".join(f"{cause}={values[cause]!r}" for cause in causes)
+        for causes, names in reversed(effective.items())
+        for name, effect in names.items()
+        if not effect
+    }

@@ -274,16 +274,16 @@ def output(views: int) -> tuple[NetworkOutput, torch.Tensor]:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_a_run_minimises(loss):
     config = RunConfig(loss=loss, contrastive_weight=0.7, temperature=0.2, tet_lambda=0.1)
-    batch, labels = output(config.views)
+    batch, labels = output(config.num_views)
     terms = LOSSES[loss](batch, labels, config)
-    everyone = torch.cat([labels] * config.views)
+    everyone = torch.cat([labels] * config.num_views)
     if loss == "per_step_ce":
         assert_close(terms["cross_entropy"], per_step_ce(batch.logits, everyone, 0.1))
     else:
         assert_close(terms["cross_entropy"], ce(batch.logits, everyone))
     if config.contrastive:
         # view by view: the second view of sample i stands at 4 + i
-        embeddings = batch.embeddings.view(3, config.views, 4, 6)
+        embeddings = batch.embeddings.view(3, config.num_views, 4, 6)
         assert_close(terms["contrastive"], 0.7 * temporal_contrastive_loss(embeddings, labels, 0.2))
     assert set(terms) == ({"cross_entropy", "contrastive"} if config.contrastive else {"cross_entropy"})
 

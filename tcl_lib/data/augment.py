@@ -8,13 +8,6 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
 
-from tcl_lib.config import DATASETS, RunConfig
-
-
-def flips(config: RunConfig) -> bool:
-    """Whether half of the samples are mirrored: as `flip` says, or else as fits the dataset."""
-    return DATASETS[config.dataset].mirrored if config.flip is None else config.flip
-
 
 def augment(images: Tensor, generator: Generator, *, flip: bool, cutout: int, autoaugment: bool) -> Tensor:
     """One augmented view of every image: uint8 [B, C, H, W] -> uint8 [B, C, H, W].

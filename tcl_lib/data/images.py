@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from tcl_lib.config import RunConfig
-from tcl_lib.data.augment import augment, flips
+from tcl_lib.data.augment import augment
 from tcl_lib.data.folder import load_folder
 from tcl_lib.data.parts import Data, Split, stratified_order
 from tcl_lib.utils import paths
@@ -52,7 +52,7 @@ class ImageData(Data):
 
     def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
         """The same of augmented views of each image, view by view: float [V*B, C, H, W]."""
-        views = [self.augmented(stored, config, generator) for _ in range(config.views)]
+        views = [self.augmented(stored, config, generator) for _ in range(config.num_views)]
         return self.inputs(torch.cat(views))
 
     def augmented(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
@@ -60,15 +60,15 @@ class ImageData(Data):
         if not config.augment:
             return stored
         return augment(
-            stored, generator, flip=flips(config), cutout=config.cutout, autoaugment=config.autoaugment
+            stored, generator, flip=config.flips, cutout=config.cutout, autoaugment=config.autoaugment
         )
 
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
         """The first training images and their views, a column an image."""
         images = self.train[:8]
         generator = Generator().manual_seed(config.seed)
-        rows = [images, *(self.augmented(images, config, generator) for _ in range(config.views))]
-        return torch.stack(rows).numpy(), ["stored", *(f"view {view + 1}" for view in range(config.views))]
+        rows = [images, *(self.augmented(images, config, generator) for _ in range(config.num_views))]
+        return torch.stack(rows).numpy(), ["stored", *(f"view {view + 1}" for view in range(config.num_views))]
 
 
 def digits(config: RunConfig) -> tuple[Split, Split, list[str]]:

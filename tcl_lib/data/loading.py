@@ -15,8 +15,7 @@ def load_data(config: RunConfig) -> Data:
     samples of the rest are trained on; both are stratified and drawn with `seed`. The test set stays whole.
     Raises ValueError or OSError, in a line that names the file or parameter.
     """
-    facts = DATASETS[config.dataset]
-    train, test, classes = pkgutil.resolve_name(f"tcl_lib.data.{facts.source}")(config)
+    train, test, classes = pkgutil.resolve_name(f"tcl_lib.data.{DATASETS[config.dataset].source}")(config)
     order = stratified_order(train.labels, config.seed)
     held_out = max(1, round(config.validation_fraction * len(order)))
     left = len(order) - held_out
@@ -29,7 +28,7 @@ def load_data(config: RunConfig) -> Data:
         raise ValueError(f"{config.dataset}: {size} training samples, at least 2 are needed")
     parts = train.take(order[held_out : held_out + size]), train.take(order[:held_out]), test
     if config.events:
-        return EventData(*parts, classes, config.frame_size or facts.frame_size, config.count_scale)
+        return EventData(*parts, classes, config.frame_side, config.count_scale)
     data = ImageData(*parts, classes)
     if config.cutout >= min(data.input_shape[1:]):
         raise ValueError(f"cutout={config.cutout}: would erase images of {list(data.input_shape[1:])} pixels")

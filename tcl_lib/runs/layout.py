@@ -154,11 +154,3 @@ def read_csv(path: Path) -> pd.DataFrame:
     if "data" not in table:
         raise ValueError(f"{path}: was written by another version; overwrite=True trains the run anew")
     return table
-
-
-def load_precision(path: Path) -> str:
-    """The precision that a run was started in. Raises ValueError where config.json is damaged."""
-    saved = read_config(path).get("precision", saved_config(path).precision)
-    if saved not in ("auto", "32-true", "bf16-mixed"):
-        raise ValueError(f"{path / CONFIG}: is damaged (precision {saved!r})")
-    return saved

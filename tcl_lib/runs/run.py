@@ -2,7 +2,7 @@
 
 import io
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,10 @@ class Run:
         return found
 
     @cached_property
-    def used(self) -> RunConfig:
-        """The config with the precision that was used, where it says "auto"."""
-        return replace(self.config, precision=layout.load_precision(self.path))
-
-    @cached_property
     def setting(self) -> str:
         """What runs must have in common to be compared: the config's setting, and how many samples."""
         images = self._data("images")
-        return f"{self.used.setting}, {images['train']} training and {images['test']} test samples"
+        return f"{self.config.setting}, {images['train']} training and {images['test']} test samples"
 
     def _data(self, what: str) -> Any:
         """What config.json says of the data."""

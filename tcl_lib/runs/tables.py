@@ -47,7 +47,7 @@ def table(found: Iterable[Run]) -> pd.DataFrame:
 def _row(run: Run) -> dict:
     labels = {"name": run.name, "path": str(run.path), "data": run.config.data_label}
     labels |= {"setting": run.setting, "variant": run.config.variant}
-    return labels | run.used.to_dict() | run.result
+    return labels | run.config.to_dict() | run.result
 
 
 def one_setting(table: pd.DataFrame) -> str:

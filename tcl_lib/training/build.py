@@ -75,24 +75,24 @@ def learning_rate(step: int, steps_per_epoch: int, config: RunConfig) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-# The terms of a loss; their sum is what a run minimises.
+# The terms of a loss, not weighted; what a run minimises is `total_loss`.
 Terms = dict[str, Tensor]
 
 
 def _cross_entropy(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
-    return {"cross_entropy": ce(output.logits, labels)}
+    return {"cross_entropy": ce(output.logits, labels.repeat(config.num_views))}
 
 
 def _per_step_cross_entropy(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
-    return {"cross_entropy": per_step_ce(output.logits, labels, config.tet_lambda)}
+    return {"cross_entropy": per_step_ce(output.logits, labels.repeat(config.num_views), config.tet_lambda)}
 
 
 def _contrastive(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
     term = {"mean": _cross_entropy, "per_step": _per_step_cross_entropy}[config.ce_term]
-    terms = term(output, labels.repeat(config.views), config)
-    embeddings = output.embeddings.unflatten(1, (config.views, len(labels)))  # [T, V, B, P]
+    terms = term(output, labels, config)
+    embeddings = output.embeddings.unflatten(1, (config.num_views, len(labels)))  # [T, V, B, P]
     contrastive = temporal_contrastive_loss(embeddings, labels, config.temperature, config.positives)
-    return terms | {"contrastive": config.contrastive_weight * contrastive}
+    return terms | {"contrastive": contrastive}
 
 
 # Name -> function of the network's output for [V*B] images (view by view), the labels [B] and the config.
@@ -100,5 +100,12 @@ LOSSES: dict[str, Callable[[NetworkOutput, Tensor, RunConfig], Terms]] = {
     "ce": _cross_entropy,
     "per_step_ce": _per_step_cross_entropy,
     "tcl": _contrastive,
-    "stcl": _contrastive,  # on two views of every image
+    "stcl": _contrastive,  # by default on two views of every sample
 }
+
+
+def total_loss(terms: Terms, config: RunConfig) -> Tensor:
+    """Return cross_entropy + contrastive_weight * contrastive, a scalar."""
+    if "contrastive" not in terms:
+        return terms["cross_entropy"]
+    return terms["cross_entropy"] + config.contrastive_weight * terms["contrastive"]

@@ -1,4 +1,4 @@
-"""Whether a run's neurons are compiled: as `compile` says, or once the run proves long enough."""
+"""When a run's neurons are compiled."""
 
 import logging
 import os
@@ -14,27 +14,31 @@ from tcl_lib.utils import paths
 
 log = logging.getLogger(__name__)
 
-# Steps that the pace is taken from, the first one left out.
+# Steps that the pace is measured on, without the first.
 TIMED_STEPS = 8
-# Compiling is worth while where the rest of the run takes longer than this for each of its time steps:
-# on two cores of a CPU it costs 30 s at T = 4 and 3 min at T = 32, and a step at T = 4 takes 93 ms, not 246.
+# Compiling pays where the rest of the run takes longer than this for each of its time steps: on two cores
+# of a CPU it costs 30 s at T = 4 and 3 min at T = 32, and a step at T = 4 then takes 93 ms instead of 246.
 SECONDS_PER_TIME_STEP = 30
 
 
 class Compilation:
-    """Compiles a network's neurons when it is time to: at once (on), when it pays (auto), never (off)."""
+    """Compiles a network's neurons at once (on), if the run is long enough (auto), or never (off).
+
+    On a GPU `auto` is `on`: compiled neurons may round otherwise there, and the clock must not decide that.
+    """
 
     def __init__(self, config: RunConfig, network: nn.Module, device: torch.device, steps: int):
         """`steps` is the number of steps the run has left."""
         self._config, self._network, self._device = config, network, device
         self._steps, self._done = steps, 0
-        if config.compile == "on":
+        self._waits = config.compile == "auto" and device.type != "cuda"
+        if config.compile != "off" and not self._waits:
             self._compile()
 
     def step(self) -> None:
-        """Say that a step is done."""
+        """Count a finished step; compile when the pace of the first ones says that it pays."""
         self._done += 1
-        if self._config.compile != "auto":
+        if not self._waits:
             return
         if self._done == 1:
             self._started = perf_counter()
@@ -47,6 +51,11 @@ class Compilation:
 
     def _compile(self) -> None:
         reason = compile_neurons(self._network, self._device)
+        if reason is not None and self._device.type == "cuda":
+            raise RuntimeError(
+                f"compile={self._config.compile!r}: the neurons cannot be compiled on this GPU ({reason});"
+                " use compile='off'"
+            )
         if reason is not None:
             warnings.warn(f"the neurons run uncompiled: {reason}", stacklevel=2)
 

@@ -3,15 +3,19 @@
 import dataclasses
 import itertools
 import json
+import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from tcl_lib import runs
-from tcl_lib.config import RunConfig
+from tcl_lib.config import DATASETS, RunConfig, without_effect
 from tcl_lib.runs import life
 from tcl_lib.utils import checks
+
+log = logging.getLogger(__name__)
 
 # What a grid takes as lists, and the parameter of a run that each is of; all else is the same in every run.
 LISTS = {"losses": "loss", "seeds": "seed"} | {
@@ -37,8 +41,8 @@ PARAMETERS = [*LISTS, *SHARED]
 def grid(**parameters: Any) -> list[RunConfig]:
     """The runs of a grid: every combination of the values of `LISTS`, all else shared.
 
-    A combination that differs from another in nothing that has an effect (ce at two temperatures) is one run.
-    The seeds come last, so that a grid that is cut off compares all the losses. Raises ValueError for what is
+    Combinations that differ only in parameters without effect (ce at two temperatures) are one run. All
+    combinations of a seed come before the next seed, so that an interrupted grid compares all losses. Raises ValueError for what is
     no list, and for what `RunConfig` refuses.
     """
     for name in parameters:
@@ -53,21 +57,35 @@ def grid(**parameters: Any) -> list[RunConfig]:
                 f" (on papermill's command line: -y '{name}: [...]')"
             )
         lists[parameter] = values
-    distinct = {}
-    for seed in lists.pop("seed"):
-        for values in itertools.product(*lists.values()):
-            config = RunConfig(**parameters, **dict(zip(lists, values, strict=True)), seed=seed)
-            distinct.setdefault(json.dumps(config.identity()), config)
+    seeds = lists.pop("seed")
+    distinct, effective = {}, set()
+    for seed, *values in itertools.product(seeds, *lists.values()):
+        combination = parameters | dict(zip(lists, values, strict=True)) | {"seed": seed}
+        config = _without_idle(combination)
+        effective |= set(RunConfig.__dataclass_fields__) - without_effect(vars(config)).keys()
+        distinct.setdefault(json.dumps(config.identity()), config)
+    for name in set(combination) - effective:  # without effect in every run
+        for value in lists.get(name, [combination[name]]):
+            if value != RunConfig.default(name):
+                raise ValueError(f"{name}={value!r}: has no effect with {without_effect(vars(config))[name]}")
     return list(distinct.values())
 
 
-def train_grid(configs: Sequence[RunConfig]) -> pd.DataFrame:
-    """The table of a grid's runs (`runs.table`), after those that are not finished have been trained.
+def _without_idle(parameters: dict[str, Any]) -> RunConfig:
+    """Return the config without the parameters that have no effect in it, such as the temperature of ce."""
+    valid = {name: RunConfig.default(name) for name in RunConfig.__dataclass_fields__} | parameters
+    idle = without_effect(valid) if valid["dataset"] in DATASETS else {}
+    return RunConfig(**{name: value for name, value in parameters.items() if name not in idle})
 
-    Says a line a run. One that fails is named with its error and does not stop the others. Raises
-    RuntimeError where none is finished.
+
+def train_grid(configs: Sequence[RunConfig]) -> pd.DataFrame:
+    """Train the runs of a grid that are not finished and return the table of all (`runs.table`).
+
+    A run that fails is named in a warning and does not stop the others. Raises RuntimeError where none is
+    finished.
     """
     rows: list[pd.DataFrame] = []
+    failed: list[str] = []
     for number, config in enumerate(configs, start=1):
         place = f"{number:{len(str(len(configs)))}}/{len(configs)}  {config.name} ({config.variant})"
         try:
@@ -79,12 +97,13 @@ def train_grid(configs: Sequence[RunConfig]) -> pd.DataFrame:
                 how = f"trained in {run.result['seconds']:.0f} s"
             rows.append(runs.table([run]))
             first, last = run.result["test_accuracy_t1"], run.result["test_accuracy"]
-        except Exception as error:  # whatever goes wrong in one run, the others are wanted
-            print(f"{place}: failed, {type(error).__name__}: {error}", flush=True)
+        except Exception as error:  # whatever goes wrong in one run, train the others
+            failed.append(f"{type(error).__name__}: {error}")
+            warnings.warn(f"{place}: failed, {failed[-1]}", stacklevel=2)
             continue
-        print(f"{place}: {first:5.1f} % at t = 1, {last:5.1f} % at T, {how}", flush=True)
+        log.info("%s: %5.1f %% at t = 1, %5.1f %% at T, %s", place, first, last, how)
     if not rows:
-        raise RuntimeError(f"none of the {len(configs)} runs is finished; the lines above say why")
-    if len(rows) < len(configs):
-        print(f"{len(configs) - len(rows)} of {len(configs)} runs failed and are not in what follows")
+        raise RuntimeError(f"none of the {len(configs)} runs is finished; the first failed with {failed[0]}")
+    if failed:
+        warnings.warn(f"{len(failed)} of {len(configs)} runs failed and are not in the table", stacklevel=2)
     return pd.concat(rows, ignore_index=True)

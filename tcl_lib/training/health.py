@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
 from tcl_lib.config import RunConfig
 
@@ -53,6 +53,18 @@ def warn_of_silence(rates: list[float], config: RunConfig) -> None:
         )
 
 
+def warn_of_chance(accuracy: float, labels: Tensor, config: RunConfig) -> None:
+    """Warn of a validation accuracy (in percent) that guessing the largest class reaches, too."""
+    share = labels.bincount().max().item() / len(labels)
+    noise = 2 * math.sqrt(share * (1 - share) / len(labels))
+    if accuracy <= 100 * (share + noise):
+        warnings.warn(
+            f"the network learned nothing: its validation accuracy of {accuracy:.1f} % is that of guessing."
+            f" Try another lr ({config.lr}), more epochs ({config.epochs}) or more data",
+            stacklevel=2,
+        )
+
+
 @contextmanager
 def memory_errors(config: RunConfig) -> Iterator[None]:
     """Raise whatever torch raises when memory runs out as a MemoryError that says what was tried."""
@@ -63,7 +75,7 @@ def memory_errors(config: RunConfig) -> Iterator[None]:
         signs = ("out of memory", "CPUAllocator", "ALLOC_FAILED")
         if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
             raise
-        views = " in two views" if config.views == 2 else ""
+        views = " in two views" if config.num_views == 2 else ""
         raise MemoryError(
             f"out of memory with batch_size={config.batch_size}{views} and time_steps={config.time_steps}"
             f" ({config.backbone}, micro_batches={config.micro_batches}): lower batch_size or time_steps, or"

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from tcl_lib.analysis.activity import FiringRates
 from tcl_lib.analysis.evaluation import Evaluation, accuracy_by_step, evaluate, predict
+from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.config import RunConfig
 from tcl_lib.data import Data, load_data, training_batches
 from tcl_lib.data.batches import steps_per_epoch
@@ -23,7 +25,7 @@ from tcl_lib.training.compilation import Compilation
 from tcl_lib.training.interruption import Interruption
 from tcl_lib.training.state import State
 from tcl_lib.training.step import forward_and_backward
-from tcl_lib.utils.devices import describe, fast_precision, find_device, keep_freed_memory
+from tcl_lib.utils.devices import describe, find_device, keep_freed_memory
 from tcl_lib.utils.progress import progress_bar
 from tcl_lib.utils.provenance import git_commit, versions
 
@@ -42,6 +44,8 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     network that falls silent, FloatingPointError for a loss that is not finite, MemoryError where the batch
     does not fit.
     """
+    if find_device(config.device).type == "cuda":
+        config = replace(config, device="cuda")  # what is compiled belongs to a run's identity there
     with life.take(config) as folder:
         if folder.finished is not None:
             if verbose:
@@ -53,6 +57,8 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
             run = _Training(config, config.run_path, folder.checkpoint, verbose)
             run.train()
             run.finish()
+            accuracy = run.progress.rows[-1]["validation_accuracy"]
+            health.warn_of_chance(accuracy, run.data.validation.labels, config)
     return load_run(config.run_path)
 
 
@@ -83,15 +89,12 @@ class _Training:
         Fabric.seed_everything(config.seed, verbose=False)
         network = build_network(config, data.input_shape, len(data.classes))
         network.to(memory_format=torch.channels_last)
-        precision = config.precision
-        if precision == "auto":
-            precision = checkpoint["description"]["precision"] if checkpoint else fast_precision(device)
-        self.fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
+        self.fabric = Fabric(accelerator=device.type, devices=1, precision=config.precision)
         self.model, optimizer = self.fabric.setup(network, build_optimizer(network, config))
         self.config, self.data, self.verbose = config, data, verbose
         self.steps = steps_per_epoch(data, config)
         self.firing: FiringRates | None = None  # open during an epoch
-        description = _description(config, data, network, precision, device)
+        description = _description(config, data, network, device)
         self.state = State(path, description, network, optimizer)
         if checkpoint is not None:
             self.state.restore(checkpoint)
@@ -160,11 +163,11 @@ class _Training:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        output, terms = forward_and_backward(self.fabric, self.model, images, labels, config)
+        output, loss, terms = forward_and_backward(self.fabric, self.model, images, labels, config)
         optimizer.step()
 
-        right = output.logits.mean(0).argmax(-1) == labels.repeat(config.views)
-        numbers = {"loss": sum(terms.values())} | terms | {"train_accuracy": 100 * right.float().mean()}
+        right = output.logits.mean(0).argmax(-1) == labels.repeat(config.num_views)
+        numbers = {"loss": loss} | terms | {"train_accuracy": 100 * right.float().mean()}
         # Read all numbers at once: on a GPU every reading waits for the device.
         values = dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True))
         progress.step += 1
@@ -211,7 +214,7 @@ class _Training:
         life.finish(path, _result(self.progress.rows, evaluation))
 
 
-def _description(config: RunConfig, data: Data, network, precision: str, device: torch.device) -> dict:
+def _description(config: RunConfig, data: Data, network: SpikingNetwork, device: torch.device) -> dict:
     """Return the content of config.json."""
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
@@ -224,7 +227,6 @@ def _description(config: RunConfig, data: Data, network, precision: str, device:
         "network_parameters": sum(p.numel() for p in network.parameters()),
         "versions": versions(),
         "git_commit": git_commit(),
-        "precision": precision,
         "device": str(device),
         "machine": describe(device),
     }

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from tcl_lib.backbones import NetworkOutput
 from tcl_lib.config import RunConfig
-from tcl_lib.training.build import LOSSES, Terms
+from tcl_lib.training.build import LOSSES, Terms, total_loss
 
 
 def forward_and_backward(
     fabric: Fabric, model: nn.Module, images: Tensor, labels: Tensor, config: RunConfig
-) -> tuple[NetworkOutput, Terms]:
-    """Add the gradients of a batch's loss to the parameters'; the network's output and the loss's terms.
+) -> tuple[NetworkOutput, Tensor, Terms]:
+    """Add the gradients of a batch's loss to the parameters; return the output, the loss and its terms.
 
     Args:
         images: [V*B, C, H, W] or [T, V*B, C, H, W], view by view.
@@ -29,8 +29,9 @@ def forward_and_backward(
     if config.micro_batches == 1:
         output = model(images)
         terms = LOSSES[config.loss](output, labels, config)
-        fabric.backward(sum(terms.values()))
-        return output, terms
+        loss = total_loss(terms, config)
+        fabric.backward(loss)
+        return output, loss, terms
 
     count = min(config.micro_batches, images.shape[-4] // 2)  # batch norm needs two samples
     parts = images.tensor_split(count, dim=-4)
@@ -38,7 +39,8 @@ def forward_and_backward(
         outputs = [model(part) for part in parts]
     output = NetworkOutput(*(torch.cat(of, dim=1).requires_grad_() for of in zip(*outputs, strict=True)))
     terms = LOSSES[config.loss](output, labels, config)
-    sum(terms.values()).backward()
+    loss = total_loss(terms, config)
+    loss.backward()
     sizes = [part.shape[-4] for part in parts]
     wanted = [index for index, of in enumerate(output) if of.grad is not None]
     gradients = [output[index].grad.split(sizes, dim=1) for index in wanted]
@@ -47,7 +49,7 @@ def forward_and_backward(
             again = model(part)
             # its gradient is the gradient of the loss with respect to this part
             fabric.backward(sum((again[i] * g).sum() for i, g in zip(wanted, upstream, strict=True)))
-    return output, terms
+    return output, loss, terms
 
 
 @contextmanager

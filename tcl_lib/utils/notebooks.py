@@ -25,6 +25,7 @@ def show_messages() -> None:
     log = logging.getLogger("tcl_lib")
     log.setLevel(logging.INFO)
     log.handlers = [_Output()]
+    log.propagate = False  # other packages may print what reaches the root logger
     warnings.showwarning = lambda message, *where: tqdm.write(f"warning: {message}")
 
 

@@ -19,7 +19,6 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from tcl_lib.config import RunConfig
-from tcl_lib.data.augment import flips
 from tcl_lib.data.events.augment import augment_frames
 from tcl_lib.data.events.cache import Recording, cached_frames
 from tcl_lib.data.events.recordings import NMNIST, READERS, RecordingFile
@@ -76,22 +75,22 @@ class EventData(Data):
     def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
         """The same of augmented views of each recording, view by view: float [T, V*B, 2, H', W']."""
         frames = self.frames(stored)
-        views = [self.augmented(frames, config, generator) for _ in range(config.views)]
+        views = [self.augmented(frames, config, generator) for _ in range(config.num_views)]
         return torch.cat(views).transpose(0, 1)
 
     def augmented(self, frames: Tensor, config: RunConfig, generator: Generator) -> Tensor:
         """One view as a run's parameters have it, the same in all frames of a recording: [B, T, 2, H, W]."""
         if not config.augment:
             return frames
-        return augment_frames(frames, generator, flip=flips(config), kind=config.event_augmentation)
+        return augment_frames(frames, generator, flip=config.flips, kind=config.event_augmentation)
 
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
         """The first training recordings and their views, a column a time step (of up to ten)."""
         frames = self.frames(self.train[:2])
         generator = Generator().manual_seed(config.seed)
-        rows = [frames, *(self.augmented(frames, config, generator) for _ in range(config.views))]
+        rows = [frames, *(self.augmented(frames, config, generator) for _ in range(config.num_views))]
         pictures = torch.stack(rows, 1)[:, :, :10].flatten(0, 1)  # [2 * (1 + V), up to 10, 2, H, W]
-        names = len(frames) * ["counted", *(f"view {view + 1}" for view in range(config.views))]
+        names = len(frames) * ["counted", *(f"view {view + 1}" for view in range(config.num_views))]
         return _coloured(pictures), names
 
 
