@@ -1,13 +1,15 @@
-# make train | ablation | figures | benchmark | test | soak | browser-test | lint | lab; each sets up what it needs first, once.
-# ARGS go to the command behind a target: make train ARGS="-p loss ce -p seed 1"
+# make train | ablation | figures | benchmark | test | soak | browser-test | lint | lab; each first sets up what it needs.
+# ARGS are passed to the command of a target: make train ARGS="-p loss ce -p seed 1"
 
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 	2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 READY := .venv/ready
-PAPERMILL := $(BIN)/papermill --kernel python3
-# The runs that `make figures` draws: those that came with the project, or RUNS=runs for your own.
+SETTINGS := .venv/share/jupyter/lab/settings
+# --log-output prints what the notebook prints: a line an epoch.
+PAPERMILL := $(BIN)/papermill --kernel python3 --no-progress-bar --log-output
+# The runs that `make figures` draws: those that ship with the project, or RUNS=runs for your own.
 RUNS ?= runs/reference
 FIGURES := $(RUNS:runs%=runs/figures%)
 
@@ -19,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11 or 3.12 with venv; name one with PYTHON=" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	@$(BIN)/python -m tcl_lib.environment
+	@$(BIN)/python -m tcl_lib.utils.provenance
 	@touch $@
 
 train: setup
@@ -30,27 +32,27 @@ ablation: setup
 	@mkdir -p runs
 	$(PAPERMILL) notebooks/ablation.ipynb runs/ablation.ipynb $(ARGS)
 
-# The two notebooks beside each other: neither trains anything.
+# The two notebooks run at the same time; neither trains anything.
 figures: setup
 	@mkdir -p $(FIGURES)
-	@draw() { $(PAPERMILL) --no-progress-bar notebooks/$$1.ipynb $(FIGURES)/$$1.ipynb \
+	@draw() { $(PAPERMILL) notebooks/$$1.ipynb $(FIGURES)/$$1.ipynb \
 		-p runs_dir $(RUNS) -p figures_dir $(FIGURES); }; \
 	export OMP_WAIT_POLICY=passive; draw similarity & draw figures; figures=$$?; wait $$! && exit $$figures
 	@echo "$(FIGURES): $$(ls $(FIGURES) | wc -l) files"
 
 benchmark: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,benchmark]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" -e benchmarks
 	@mkdir -p runs
 	$(PAPERMILL) notebooks/benchmark.ipynb runs/benchmark.ipynb $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-# What takes long: the tests of faults many times over, and a few others.
+# Slow tests: the tests of faults many times over, and a few others.
 soak: setup
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
-# A Chromium for the tests in JupyterLab: the one that is there, Debian's, or Playwright's.
+# A Chromium for the tests in JupyterLab: an installed one, Debian's, or Playwright's.
 browser: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,browser]"
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null \
@@ -68,4 +70,6 @@ format: setup
 	$(BIN)/ruff format
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir notebooks $(ARGS)
+	@mkdir -p $(SETTINGS)
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' > $(SETTINGS)/overrides.json
+	$(BIN)/jupyter lab $(ARGS)
