@@ -6,9 +6,8 @@ from torch import nn
 
 from tcl_lib import RunConfig, build_network
 from tcl_lib.backbones import Folded, SpikingNetwork
-from tcl_lib.analysis.evaluation import FiringRates
-from tcl_lib.neurons import Spiking
-from tcl_lib.analysis.activity import AC_PJ, MAC_PJ, SynapticOperations, fan_out
+from tcl_lib.neurons import Spiking, lif_box_neuron
+from tcl_lib.analysis.activity import AC_PJ, MAC_PJ, FiringRates, SynapticOperations, fan_out
 
 
 def count(network, *batches):
@@ -22,7 +21,8 @@ def small(stem_weight=10.0):
     """A 1x1 convolution, neurons, a linear layer: all weights of the first 10, so every pixel > 0.1 fires."""
     stem = Folded(nn.Conv2d(1, 2, 1, bias=False))
     nn.init.constant_(stem[0].weight, stem_weight)
-    return SpikingNetwork(stem, nn.Sequential(Spiking(), Folded(nn.Flatten())), 8, 3, 0, 2, (1, 2, 2)).eval()
+    body = nn.Sequential(Spiking(lif_box_neuron()), Folded(nn.Flatten()))
+    return SpikingNetwork(stem, body, 8, 3, (1, 2, 2), time_steps=2).eval()
 
 
 def test_by_hand():

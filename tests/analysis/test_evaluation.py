@@ -8,8 +8,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data
-from tcl_lib.analysis.evaluation import FiringRates, accuracy_by_step, evaluate, firing_rates, predict
-from tcl_lib.neurons import Spiking
+from tcl_lib.analysis.activity import FiringRates, firing_rates
+from tcl_lib.analysis.evaluation import accuracy_by_step, evaluate, predict
+from tcl_lib.neurons import Spiking, lif_box_neuron
 
 
 def test_accuracy_by_hand():
@@ -69,7 +70,7 @@ def test_predict_is_the_network_in_evaluation_mode():
 
 
 def test_firing_rates_by_hand():
-    network = nn.Sequential(Spiking(), nn.Identity(), Spiking(v_th=0.4))
+    network = nn.Sequential(Spiking(lif_box_neuron()), nn.Identity(), Spiking(lif_box_neuron(v_th=0.4)))
     with FiringRates(network) as firing:
         network(torch.tensor([[2.0, 0.0], [0.0, 0.0]]))  # one spike of four in both layers
         assert firing.mean() == [0.25, 0.25]
@@ -114,7 +115,7 @@ def test_who_is_sure_and_right_is_calibrated():
 
 
 def test_firing_rates_by_step_by_hand():
-    network = nn.Sequential(Spiking(), nn.Identity())
+    network = nn.Sequential(Spiking(lif_box_neuron()), nn.Identity())
     with FiringRates(network) as firing:
         network(torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 2.0]]))
         network(torch.tensor([[0.0], [0.0], [2.0]]))  # a smaller batch counts less

@@ -9,8 +9,10 @@ import pytest
 
 from tcl_lib import runs
 from tcl_lib.analysis import statistics
-from tcl_lib.config import RunConfig
 from tcl_lib.analysis.statistics import bootstrap_interval, compare, energy_by_layer, results_table
+from tcl_lib.config import RunConfig
+from tcl_lib.runs import layout, life
+from tcl_lib.runs.run import RESULTS
 
 
 def accuracy(numbers: dict[str, dict[int, tuple]], setting: str = "digits") -> pd.DataFrame:
@@ -30,16 +32,16 @@ def made(tiny):
     """A function making the folder of a finished run, of these results."""
 
     def make(test_accuracy=90.0, test_size=360, run_name=None, **changes):
-        config = tiny(run_name=run_name, **changes)
+        config = tiny(**{"projection_dim": RunConfig.projection_dim} | changes, run_name=run_name)
         path = config.run_path
         path.mkdir(parents=True)
         images = {"train": 96, "validation": 144, "test": test_size}
         description = {"parameters": config.to_dict(), "data": {"images": images}}
-        runs.write_json(path / runs.CONFIG, description)
+        layout.write_json(path / layout.CONFIG, description)
         steps = range(1, config.time_steps + 1)
         table = pd.DataFrame({"time_step": steps, "cumulative": [test_accuracy - 1, test_accuracy]})
-        runs.write_table(config, runs.ACCURACY, table)
-        runs.write_result(path, dict.fromkeys(runs.RESULTS, test_accuracy))
+        layout.write_table(path / layout.ACCURACY, config.data_label, table)
+        life.finish(path, dict.fromkeys(RESULTS, test_accuracy))
         return config
 
     return make
@@ -138,7 +140,7 @@ def test_settings_stay_apart(made):
 
 def test_a_seed_counts_once(made, capsys):
     root = made(loss="ce").run_path.parent
-    again = made(loss="ce", temperature=0.7, run_name="zzz")  # which has no effect on ce
+    again = made(loss="ce", run_name="zzz")
     (rows,) = statistics.settings(runs.load_runs(root)).values()
     assert len(rows) == 1
     assert (
@@ -152,12 +154,11 @@ def test_without_runs_the_ways_on_are_named():
 
 
 def test_main_variants_are_the_defaults_or_else_the_most_run(made, capsys):
-    small = {"projection_dim": RunConfig().projection_dim}
-    root = made(loss="tcl", **small).run_path.parent
+    root = made(loss="tcl").run_path.parent
     for seed in (0, 1):
-        made(loss="tcl", temperature=0.2, seed=seed, **small)
-        made(loss="stcl", temperature=0.2, seed=seed, **small)
-    made(loss="stcl", temperature=0.4, **small)
+        made(loss="tcl", temperature=0.2, seed=seed)
+        made(loss="stcl", temperature=0.2, seed=seed)
+    made(loss="stcl", temperature=0.4)
     made(loss="ce")
     (rows,) = statistics.settings(runs.load_runs(root)).values()
     counts = statistics.main_variants(rows)["variant"].value_counts()
@@ -187,13 +188,12 @@ def test_what_the_varied_runs_share_need_not_be_the_defaults(made):
 
 
 def test_what_varies_alone(made):
-    small = {"projection_dim": RunConfig().projection_dim}
-    root = made(loss="tcl", **small).run_path.parent
-    made(loss="tcl", temperature=0.2, **small)
-    made(loss="tcl", temperature=0.2, contrastive_weight=2.0, **small)
-    made(loss="tcl", temperature=0.2, positives=["class"], **small)  # two things at once
-    made(loss="tcl", positives=["class"], **small)
-    made(loss="stcl", **small)  # has no other value
+    root = made(loss="tcl").run_path.parent
+    made(loss="tcl", temperature=0.2)
+    made(loss="tcl", temperature=0.2, contrastive_weight=2.0)
+    made(loss="tcl", temperature=0.2, positives=["class"])  # two things at once
+    made(loss="tcl", positives=["class"])
+    made(loss="stcl")  # has no other value
     made(loss="ce")
     (rows,) = statistics.settings(runs.load_runs(root)).values()
     both = statistics.varied(rows, "temperature", "contrastive_weight")

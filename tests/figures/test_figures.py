@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from benchmarks.figure import speed
 from tcl_lib import figures
 from tcl_lib.analysis.tsne import tsne
 from tcl_lib.analysis.similarity import temporal_similarity
@@ -425,7 +426,7 @@ def test_speed_shows_every_subject_over_the_steps():
     ]
     shared = {"backbone": "convnet", "batch_size": 8, "image_size": 32, "rounds": 5}
     table = pd.DataFrame(rows).assign(**shared, machine="a CPU, 2 threads", torch="2.12")
-    figure = figures.speed(table)
+    figure = speed(table)
     time, memory = figure.axes
     assert [line.get_ydata().tolist() for line in memory.lines] == [[5, 20, 80]] * 3
     assert [bars[0].get_ydata().tolist() for bars in time.containers] == [[10, 40, 160]] * 3

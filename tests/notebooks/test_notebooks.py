@@ -16,9 +16,9 @@ from papermill import inspect_notebook
 
 import tcl_lib
 from tcl_lib import load_run
-from tcl_lib.training.loop import grids
 from benchmarks.speed import Benchmark
 from tcl_lib.config import LOSS_NAMES
+from tcl_lib.training import grids
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
