@@ -219,7 +219,7 @@ class RunConfig:
 
     @property
     def data_label(self) -> str:
-        """What tables and figures call the data."""
+        """The name of the data in tables and figures."""
         if self._facts.own_folder:
             return f"{self.dataset} ({self.data_path.name})"
         if self.dataset == "dvs_cifar10":
@@ -249,17 +249,17 @@ class RunConfig:
 
     @property
     def data_path(self) -> Path:
-        """`data_root` as an absolute path; a relative one starts at the repository, `data/` by default."""
+        """`data_root` as an absolute path; data/ by default."""
         return paths.absolute(self.data_root or "data")
 
     @property
     def run_path(self) -> Path:
-        """The run's folder, in `runs_dir` (`runs/` at the repository by default)."""
+        """The run's folder in `runs_dir`; runs/ by default."""
         return paths.absolute(self.runs_dir or "runs") / self.name
 
     @property
     def name(self) -> str:
-        """`run_name`, or what identifies the run: digits-convnet-stcl-T4-s0 and a hash of further changes."""
+        """`run_name`, or a name like digits-convnet-stcl-T4-s0, with a hash of other changed parameters."""
         if self.run_name is not None:
             return self.run_name
         name = f"{self.dataset}-{self.backbone}-{self.loss}-T{self.time_steps}-s{self.seed}"
@@ -267,7 +267,7 @@ class RunConfig:
 
     @property
     def setting(self) -> str:
-        """What runs must have in common to be compared: all but the loss, its parameters and the seed."""
+        """What comparable runs have in common: everything but the loss, its parameters and the seed."""
         changes = {k: v for k, v in self.changes().items() if k not in LOSS_PARAMETERS}
         if changes.get("data_root") == f"data/{self.data_path.name}":
             del changes["data_root"]  # the label of the data says as much
@@ -275,9 +275,9 @@ class RunConfig:
 
     @property
     def variant(self) -> str:
-        """What a study compares: the loss as printed, and those of its parameters that are not the defaults.
+        """What a study compares: the loss as printed, and its parameters that differ from the defaults.
 
-        Runs of one setting and one variant differ in the seed alone, and may be averaged.
+        Runs of one setting and one variant differ only in the seed and may be averaged.
         """
         changes = {k: v for k, v in self.changes().items() if k in LOSS_PARAMETERS}
         return ", ".join([LOSS_NAMES[self.loss], *listed(changes)])
@@ -315,7 +315,7 @@ class RunConfig:
         return identity
 
     def to_dict(self) -> dict:
-        """All parameters, ready for JSON."""
+        """Return all parameters, ready for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod

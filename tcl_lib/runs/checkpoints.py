@@ -1,8 +1,8 @@
-"""A run's checkpoints: the last one, and until the run is finished the one before it.
+"""A run's checkpoints: the last, and the one before it until the run is finished.
 
-A checkpoint is a file of torch's, of tensors and plain values, with its checksum behind it. A new one is
-written beside the others, read back, and only then takes its place: whenever a process is killed, there is a
-sound one. Imports no torch until one is written or read.
+A checkpoint is a torch file of tensors and plain values with its checksum appended. A new one is written
+beside the others, read back, and only then renamed: whenever a process is killed, a sound one exists. Imports
+no torch until one is written or read.
 """
 
 import errno
@@ -20,15 +20,15 @@ from tcl_lib.utils import files
 from tcl_lib.utils.files import Damaged
 
 NEW = f"{LAST}.tmp"
-# What a checkpoint holds: what config.json says, weights and buffers, the optimiser, how far the run is, and
-# the random generators.
+# The content of a checkpoint: that of config.json, weights and buffers, the optimizer, the progress of the
+# run, and the random generators.
 STATE = ("description", "network", "optimizer", "progress", "random")
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Make `state` the last checkpoint, and the one that was the last the previous.
+    """Write the last checkpoint; the one before it becomes the previous.
 
-    Raises OSError that names the file and the space it needs; both are then as they were.
+    Raises OSError that names the file and the space it needs; both are then unchanged.
     """
     import torch
 
@@ -48,10 +48,10 @@ def save(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_last(folder: Path) -> dict[str, Any] | None:
-    """The last sound checkpoint, onto the CPU; None where there is none. One that is damaged is named.
+    """Return the last sound checkpoint, on the CPU, or None. A damaged one is named in a warning.
 
-    What does not fit its checksum is gone afterwards: the next `save` must not push a sound one out for it.
-    Raises ValueError or OSError for one that does and cannot be loaded.
+    A damaged one is deleted, so that the next `save` does not replace a sound one by it. Raises ValueError or
+    OSError for one that fits its checksum and cannot be loaded.
     """
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():
@@ -71,7 +71,7 @@ def load_last(folder: Path) -> dict[str, Any] | None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A checkpoint, onto the CPU; it can run no code.
+    """Return a checkpoint, on the CPU; loading it runs no code.
 
     Raises FileNotFoundError where there is none, Damaged where it does not fit its checksum, ValueError where
     it does and is none of this version's, OSError where it cannot be read.
@@ -86,12 +86,12 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:  # what torch raises depends on what is wrong
         raise ValueError(f"{path}: cannot be loaded ({type(error).__name__})") from error
     if not isinstance(state, dict) or set(state) != set(STATE):
-        raise ValueError(f"{path}: is no checkpoint, or one of another version")
+        raise ValueError(f"{path}: is not a checkpoint, or was written by another version")
     return state
 
 
 def random_states() -> dict[str, Any]:
-    """The states of all global random generators, as a checkpoint can hold them."""
+    """Return the states of all global random generators in a form that a checkpoint can hold."""
     import torch
 
     kind, keys, *rest = np.random.get_state()
@@ -104,7 +104,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Put all global random generators into these states."""
+    """Set the states of all global random generators."""
     import torch
 
     random.setstate(states["python"])

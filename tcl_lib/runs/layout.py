@@ -46,9 +46,9 @@ MEND = (
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What config.json says, of a run that is finished or not.
+    """Return the content of config.json, of a finished or unfinished run.
 
-    Raises Damaged where it does not fit its checksum or is not JSON, FileNotFoundError where there is none.
+    Raises Damaged where it does not fit its checksum or is not JSON, FileNotFoundError where it is missing.
     """
     file = path / CONFIG
     if not file.exists():
@@ -58,10 +58,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def saved_config(path: Path) -> RunConfig:
-    """The config a run was started with.
+    """Return the config a run was started with.
 
-    Raises Damaged where it cannot be read, ValueError where a version with other parameters wrote it, which
-    it names.
+    Raises Damaged where it cannot be read, ValueError where a version with other parameters wrote it; the
+    message names them.
     """
     return config_of(read_config(path), path / CONFIG)
 
@@ -91,7 +91,7 @@ def config_of(description: dict[str, Any], file: Path) -> RunConfig:
 
 
 def read_finished(path: Path) -> bytes:
-    """The content of a finished run's file.
+    """Return the content of a finished run's file.
 
     Raises FileNotFoundError where it is missing, Damaged where it does not fit the run's checksums.
     """
@@ -105,7 +105,7 @@ def read_finished(path: Path) -> bytes:
 
 
 def listed_sums(path: Path) -> dict[str, str]:
-    """The checksums of a finished run's files."""
+    """Return the checksums of a finished run's files by name."""
     try:
         lines = (path / SUMS).read_text(errors="replace").splitlines()
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def to_json(content: dict) -> str:
 
 
 def parse_json(path: Path, content: bytes) -> dict[str, Any]:
-    """What the file holds. Raises Damaged that names it where that is no JSON object."""
+    """Return the JSON object that a file holds. Raises Damaged that names the file where it is none."""
     try:
         parsed = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -35,7 +35,7 @@ class Run:
 
     @cached_property
     def result(self) -> dict[str, Any]:
-        """The numbers of result.json: accuracies in percent, of the last epoch if not said otherwise."""
+        """The numbers of result.json: accuracies in percent, of the last epoch unless named otherwise."""
         path = self.path / layout.RESULT
         result = layout.parse_json(path, read_finished(path))
         for name in RESULTS:
@@ -45,13 +45,13 @@ class Run:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """A row an epoch: data, losses, accuracies in percent, the firing rate of every layer, seconds."""
+        """One row an epoch: data, losses, accuracies in percent, the firing rate of each layer, seconds."""
         return read_csv(self.path / layout.METRICS)
 
     @cached_property
     def accuracy_by_step(self) -> pd.DataFrame:
-        """On the test set, in percent, a row a time step: data and the columns of
-        `evaluation.accuracy_by_step`.
+        """On the test set, in percent, one row a time step: data and the columns of
+        `analysis.evaluation.stepwise_accuracy`.
         """
         return read_csv(self.path / layout.ACCURACY)
 
@@ -62,21 +62,21 @@ class Run:
 
     @cached_property
     def operations(self) -> pd.DataFrame:
-        """Synaptic operations and energy of a test sample, a row a layer and time step: data and the columns
-        of `operations.SynapticOperations.table`.
+        """Synaptic operations and energy of a test sample, one row a layer and time step: data and the
+        columns of `analysis.activity.SynapticOperations.table`.
         """
         return read_csv(self.path / layout.OPERATIONS)
 
     @cached_property
     def similarity(self) -> pd.DataFrame:
-        """Of the `features` at every two time steps: data and the columns of
-        `similarity.temporal_similarity`.
+        """Similarity of the `features` at every two time steps: data and the columns of
+        `analysis.similarity.temporal_similarity`.
         """
         return read_csv(self.path / layout.SIMILARITY)
 
     @cached_property
     def features(self) -> dict[str, np.ndarray]:
-        """Of a sample of the test set: features float16 [T, N, D], labels [N], samples [N] (their indices).
+        """Features of a sample of the test set: features float16 [T, N, D], labels [N], samples [N] (indices).
 
         Raises FileNotFoundError where they were not kept, ValueError where they are damaged.
         """
@@ -96,12 +96,12 @@ class Run:
 
     @cached_property
     def setting(self) -> str:
-        """What runs must have in common to be compared: the config's setting, and how many samples."""
+        """What comparable runs have in common: the config's setting and the number of samples."""
         images = self._data("images")
         return f"{self.config.setting}, {images['train']} training and {images['test']} test samples"
 
     def _data(self, what: str) -> Any:
-        """What config.json says of the data."""
+        """Return an entry of config.json about the data. Raises ValueError where it is missing."""
         try:
             return layout.read_config(self.path)["data"][what]
         except (KeyError, TypeError) as error:
@@ -120,7 +120,7 @@ class Run:
 
     @property
     def classes(self) -> list[str]:
-        """The classes' names."""
+        """The names of the classes."""
         return self._data("classes")
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ class Run:
 
 
 def load_run(path: str | Path) -> Run:
-    """Read a finished run from its folder; a relative path starts here or at the repository.
+    """Return the finished run in a folder; a relative path starts here or at `utils.paths.home`.
 
     Raises FileNotFoundError where there is none, ValueError where it is not finished or not readable.
     """

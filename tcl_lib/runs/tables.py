@@ -13,10 +13,10 @@ from tcl_lib.utils import paths
 
 
 def load_runs(root: str | Path = "runs") -> pd.DataFrame:
-    """The finished runs in a folder, as `table` has them.
+    """Return the table of the finished runs in a folder, see `table`.
 
-    A folder that is empty, not finished or damaged is skipped, with a line that names it. A relative root
-    starts here or at the repository. Raises FileNotFoundError where there is no such folder.
+    An unfinished or damaged run is skipped with a warning that names it. A relative root starts here or at
+    `utils.paths.home`. Raises FileNotFoundError where there is no such folder.
     """
     root = Path(os.path.expanduser(root))
     if not root.is_dir():
@@ -28,7 +28,7 @@ def load_runs(root: str | Path = "runs") -> pd.DataFrame:
         try:
             files = [file.name for file in path.iterdir()]
             if files and not any(name.startswith(FILES) for name in files):
-                continue  # somebody's figures, or a folder of runs
+                continue  # not a run: figures, or a folder of runs
             rows.append(_row(load_run(path)))
         except (OSError, ValueError) as error:
             warnings.warn(f"skipped {error}", stacklevel=2)
@@ -36,10 +36,10 @@ def load_runs(root: str | Path = "runs") -> pd.DataFrame:
 
 
 def table(found: Iterable[Run]) -> pd.DataFrame:
-    """A row a run: name, path, data, setting, variant, every parameter and every result.
+    """Return one row a run: name, path, data, setting, variant, every parameter and every result.
 
-    Runs of one setting may be compared; those of one variant in it differ in the seed alone, and may be
-    averaged. How many samples there were is part of the setting.
+    Runs of one setting may be compared. Those of one setting and one variant differ only in the seed and may
+    be averaged. The number of samples is part of the setting.
     """
     return pd.DataFrame([_row(run) for run in found])
 
@@ -51,7 +51,7 @@ def _row(run: Run) -> dict:
 
 
 def one_setting(table: pd.DataFrame) -> str:
-    """The setting of all rows of a table. Raises ValueError where they are not to be compared."""
+    """Return the setting of all rows of a table. Raises ValueError where they differ in it."""
     settings = sorted(table["setting"].unique()) if len(table) else []
     if len(settings) != 1:
         raise ValueError(
@@ -62,11 +62,10 @@ def one_setting(table: pd.DataFrame) -> str:
 
 
 def gather(table: pd.DataFrame, what: str | Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
-    """One table of every run of a table of runs, below each other: "metrics", "accuracy_by_step" and so on.
+    """Return one table of all runs in a table of runs: their "metrics", "accuracy_by_step" and so on.
 
-    Or what a function makes of each run. In front stands what a reader tells runs apart by: run, setting,
-    variant, seed, time_steps and events. A run whose table is missing or damaged is left out, with a
-    line that names it.
+    `what` may also be a function of a run. The first columns tell runs apart: run, setting, variant, seed,
+    time_steps and events. A run whose table is missing or damaged is skipped with a warning that names it.
     """
     tables = []
     for row in table.itertuples():

@@ -1,4 +1,4 @@
-"""Many runs: the grid of an ablation, trained one after the other."""
+"""Grids of runs, trained one after the other."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ from tcl_lib.utils import checks
 
 log = logging.getLogger(__name__)
 
-# What a grid takes as lists, and the parameter of a run that each is of; all else is the same in every run.
+# The parameters that a grid takes as lists, and the parameter of a run that each stands for.
 LISTS = {"losses": "loss", "seeds": "seed"} | {
     name: name
     for name in (
@@ -33,17 +33,18 @@ LISTS = {"losses": "loss", "seeds": "seed"} | {
 SHARED = [
     field.name
     for field in dataclasses.fields(RunConfig)
-    if field.name not in (*LISTS.values(), "run_name", "overwrite")  # a grid's runs find their own names
+    if field.name
+    not in (*LISTS.values(), "run_name", "overwrite")  # runs of a grid are named by their parameters
 ]
 PARAMETERS = [*LISTS, *SHARED]
 
 
 def grid(**parameters: Any) -> list[RunConfig]:
-    """The runs of a grid: every combination of the values of `LISTS`, all else shared.
+    """Return the configs of a grid: every combination of the values of `LISTS`; all else is shared.
 
     Combinations that differ only in parameters without effect (ce at two temperatures) are one run. All
-    combinations of a seed come before the next seed, so that an interrupted grid compares all losses. Raises ValueError for what is
-    no list, and for what `RunConfig` refuses.
+    combinations of a seed come before the next seed, so that an interrupted grid compares all losses. Raises ValueError for a
+    value that is not a list, and for what `RunConfig` refuses.
     """
     for name in parameters:
         if name not in PARAMETERS:

@@ -1,4 +1,4 @@
-"""Signals that end a process, made to wait until what it has in hand is saved."""
+"""Signals that end a process: they wait until a checkpoint is saved."""
 
 import os
 import signal
@@ -8,36 +8,36 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# What schedulers send, what Ctrl-C and a notebook's interrupt send, and what a closed terminal sends.
+# Sent by schedulers, by Ctrl-C and a notebook's interrupt, and by a closed terminal.
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
 
 class _Interrupted(BaseException):
-    """A signal came; never leaves this module."""
+    """Raised when a signal arrives; it never leaves this module."""
 
 
 class Interruption:
-    """While open, a signal of `SIGNALS` lets the work that is `held` end, saves, and takes its course then.
+    """While open, a signal of `SIGNALS` waits for work that is `held`, calls `save`, and then takes effect.
 
-    Its course is what it would have been without: for SIGTERM the end of the process, for an interrupt a
-    KeyboardInterrupt. Outside the main thread, which alone receives signals, this does nothing.
+    SIGTERM then ends the process, an interrupt raises KeyboardInterrupt. Only the main thread receives
+    signals; in another thread this does nothing.
     """
 
     def __init__(self, save: Callable[[], None]):
         self._save = save
-        self._held = True  # until this is open
+        self._held = True  # until it is open
         self._received: int | None = None
         self._before: dict[int, Callable] = {}
         self._exit: Callable[[int], None] | None = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Work that must not be left half done."""
+        """Hold signals back until the work inside is done."""
         self._held = True
         try:
             yield
         finally:
-            self._held = self._received is not None  # a second signal does not stop the saving
+            self._held = self._received is not None  # a second signal does not stop the save
         if self._received is not None:
             raise _Interrupted
 
@@ -49,7 +49,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            # one that is ignored (nohup) stays so, one that is not Python's is left alone
+            # ignored signals (nohup) stay ignored; handlers that are not Python's stay
             handlers = {number: signal.getsignal(number) for number in SIGNALS}
             self._before = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
             for number in self._before:
@@ -60,12 +60,12 @@ class Interruption:
         return self
 
     def _exit_when_saved(self, status: int) -> None:
-        """Stands for os._exit in a notebook's kernel.
+        """Replace os._exit in a notebook's kernel.
 
-        A thread there calls it within a second of the death of the process that started the kernel, papermill
-        for one, which SIGTERM ends at once: without this the kernel would be gone before the work is done.
+        A thread of the kernel calls os._exit within a second after the process that started the kernel died.
+        SIGTERM ends papermill at once: without this, the kernel would end before the work is saved.
         """
-        if os.getpid() == self._process:  # and not one that was forked off it
+        if os.getpid() == self._process:  # not a forked process
             os.kill(self._process, signal.SIGTERM)
             threading.Event().wait()
         self._exit(status)
@@ -83,10 +83,10 @@ class Interruption:
             os._exit = self._exit
         if self._received is None:
             return
-        if kind not in (_Interrupted, None):  # it may be the last that is heard of this process
+        if kind not in (_Interrupted, None):  # the process may end before anybody else reports it
             traceback.print_exception(error)
         try:
             signal.raise_signal(self._received)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt from None  # _Interrupted is nobody's business
-        raise SystemExit(128 + self._received)  # where its course is to go on
+            raise KeyboardInterrupt from None  # without _Interrupted in the traceback
+        raise SystemExit(128 + self._received)  # where the signal did not end the process

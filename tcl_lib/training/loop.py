@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tcl_lib.analysis.activity import FiringRates
-from tcl_lib.analysis.evaluation import Evaluation, accuracy_by_step, evaluate, predict
+from tcl_lib.analysis.evaluation import Evaluation, evaluate, predict, stepwise_accuracy
 from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.config import RunConfig
 from tcl_lib.data import Data, load_data, training_batches
@@ -180,7 +180,7 @@ class _Training:
     def _validate(self) -> dict[str, float]:
         data, labels = self.data, self.data.validation.labels
         logits = predict(self.model, data.validation, data, self.config.batch_size, self.fabric.device)
-        accuracy = accuracy_by_step(logits, labels)["cumulative"]
+        accuracy = stepwise_accuracy(logits, labels)["cumulative"]
         return {
             "validation_cross_entropy": ce(logits, labels).item(),
             "validation_accuracy": float(accuracy.iloc[-1]),

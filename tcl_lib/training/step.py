@@ -1,4 +1,4 @@
-"""One step of training up to the gradients, the batch at once or in parts. Shapes: V views, B samples."""
+"""One training step up to the gradients, on the whole batch or in parts. Shapes: V views, B samples."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +21,10 @@ def forward_and_backward(
         images: [V*B, C, H, W] or [T, V*B, C, H, W], view by view.
         labels: [B].
 
-    With `micro_batches` > 1 the network sees the batch in so many parts, and memory holds the activations of
-    one. The loss is still that of the whole batch, every anchor against all others: a first pass without
-    activations gives its gradient with respect to the outputs, a second one carries it through each part
-    (gradient cache: Gao et al. 2021, arXiv 2101.06983). Batch norm sees a part at a time.
+    With `micro_batches` > 1 the network sees the batch in that many parts, and memory holds the activations
+    of one part. The loss is still that of the whole batch. A first pass without activations gives the
+    gradient of the loss with respect to the outputs; a second pass carries it through each part (gradient
+    cache: Gao et al. 2021, arXiv 2101.06983). Batch norm sees one part at a time.
     """
     if config.micro_batches == 1:
         output = model(images)
@@ -54,7 +54,7 @@ def forward_and_backward(
 
 @contextmanager
 def _running_statistics_kept(network: nn.Module) -> Iterator[None]:
-    """While open, batch norm normalises as in training but does not count what it sees."""
+    """While open, batch norm normalises as in training but does not update its running statistics."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.track_running_stats = False

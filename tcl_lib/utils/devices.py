@@ -1,4 +1,4 @@
-"""What the machine can do: which precision it is fast in, how it hands out memory, what it is called."""
+"""The machine: its devices, the precision it is fast in, its memory and its name."""
 
 import ctypes
 import gc
@@ -15,17 +15,19 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name (auto, cpu, cuda, mps). Raises ValueError where the machine has none."""
+    """Return the device of a name (auto, cpu, cuda, mps). Raises ValueError where the machine has none."""
     usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not usable.get(name, True):
         reason = _no_cuda() if name == "cuda" else "torch finds none on this machine"
         raise ValueError(f"device={name!r}: {reason} (torch {torch.__version__}); or use 'auto' or 'cpu'")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not to say what was asked for
+    logging.getLogger("lightning_fabric").setLevel(
+        logging.WARNING
+    )  # it would log the device that was asked for
     return Fabric(accelerator=name, devices=1).device
 
 
 def _no_cuda() -> str:
-    """Why torch has no GPU of NVIDIA's, and what helps."""
+    """Return why torch finds no NVIDIA GPU, and what helps."""
     if torch.version.cuda is None:
         return "this torch was built without CUDA: install a build with it and the torchvision made for it"
     try:
@@ -37,11 +39,11 @@ def _no_cuda() -> str:
 
 
 def fast_precision(device: torch.device) -> str:
-    """ "bf16-mixed" where the hardware multiplies bfloat16 faster than float32, else "32-true".
+    """Return "bf16-mixed" where the hardware is faster in bfloat16 than in float32, else "32-true".
 
-    GPUs of NVIDIA's from Ampere on; processors with AMX, or with AVX-512 bf16, but for Intel's without AMX:
-    there a convolution in bfloat16 took 1.8 times as long as in float32 (oneDNN, an Emerald Rapids whose AMX
-    was masked), where an AMD EPYC with AVX-512 bf16 took half as long.
+    NVIDIA GPUs from Ampere on are; so are processors with AMX, and AMD's with AVX-512 bf16. Intel's with
+    AVX-512 bf16 and without AMX are not: a convolution took 1.8 times as long as in float32 (oneDNN, Emerald
+    Rapids with AMX masked). On an AMD EPYC it took half as long.
     """
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
@@ -54,10 +56,10 @@ def fast_precision(device: torch.device) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what this process frees, for its next use (Linux with glibc, else nothing).
+    """Have the C library keep freed memory for its next use (Linux with glibc; elsewhere nothing happens).
 
-    Activations are large: by default each goes back to the system when it is freed, and every page of the
-    next is cleared and mapped anew.
+    By default large activations go back to the system when freed, and every page of the next is mapped and
+    cleared again.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -68,7 +70,7 @@ def keep_freed_memory() -> None:
 
 
 def describe(device: torch.device) -> str:
-    """The hardware in one line: what computes, and with how many threads."""
+    """Return the hardware in one line: processor and number of threads, or GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     capability = torch.backends.cpu.get_cpu_capability()
@@ -76,7 +78,7 @@ def describe(device: torch.device) -> str:
 
 
 def processor() -> str:
-    """The processor's name, as the system has it."""
+    """Return the processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read only as they were written. Imports no torch."""
+"""Atomic writes, checksums and locks of files. Imports no torch."""
 
 import errno
 import hashlib
@@ -14,17 +14,17 @@ Bytes = bytes | memoryview
 
 
 class Damaged(ValueError):
-    """A file is not as it was written; the message names it."""
+    """A file does not fit its checksum or cannot be parsed; the message names it."""
 
 
-# Behind the content of a sealed file: its SHA-256.
+# Bytes of the SHA-256 at the end of a sealed file.
 SEAL = hashlib.sha256().digest_size
 
 
 def write(path: Path, *content: str | Bytes) -> None:
-    """Put a file in place: when it is complete and on the disk, and never before. Text is written as UTF-8.
+    """Write a file beside its place, flush it to the disk, and rename it. Text is written as UTF-8.
 
-    Raises OSError that names the file, the space it needs and the space there is; what was there is left.
+    Raises OSError that names the file, the space it needs and the free space; an existing file is kept.
     """
     parts = [part.encode() if isinstance(part, str) else part for part in content]
     size = sum(memoryview(part).nbytes for part in parts)
@@ -45,7 +45,7 @@ def write(path: Path, *content: str | Bytes) -> None:
 
 
 def write_sealed(path: Path, *content: Bytes) -> None:
-    """`write` with a checksum behind the content."""
+    """Do `write`, with a checksum appended to the content."""
     digest = hashlib.sha256()
     for part in content:
         digest.update(part)
@@ -53,12 +53,12 @@ def write_sealed(path: Path, *content: Bytes) -> None:
 
 
 def read_sealed(path: Path) -> memoryview:
-    """What `write_sealed` wrote.
+    """Return the content of a file that `write_sealed` wrote.
 
-    Raises Damaged that names the file where it is anything else, OSError where it cannot be read.
+    Raises Damaged where it does not fit its checksum, OSError where it cannot be read.
     """
     with open(path, "rb") as file:
-        content = memoryview(bytearray(os.fstat(file.fileno()).st_size))  # to be written to: torch wants it
+        content = memoryview(bytearray(os.fstat(file.fileno()).st_size))  # writable, as torch wants it
         file.readinto(content)
     content, seal = content[:-SEAL], content[-SEAL:]
     if hashlib.sha256(content).digest() != seal:
@@ -67,19 +67,19 @@ def read_sealed(path: Path) -> memoryview:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it. Raises OSError that names it."""
+    """Create a folder and its parents. Raises OSError that names it."""
     with named(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename a file, another one of the target's name being replaced, and see it to the disk."""
+    """Rename a file, replacing the target, and flush the folder to the disk."""
     os.replace(source, target)
     if os.name == "posix":  # where a folder can be opened
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
-        except OSError as error:  # some network file systems know no such thing
+        except OSError as error:  # some network file systems do not support it
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
         finally:
@@ -87,9 +87,9 @@ def replace(source: Path, target: Path) -> None:
 
 
 def try_lock(path: Path) -> FileLock | None:
-    """Take a lock; None where another process holds it. The system frees it when its process ends.
+    """Return a lock, None where another process holds it. The system frees it when its process ends.
 
-    Raises OSError that names the file where there cannot be one.
+    Raises OSError that names the file where it cannot be created.
     """
     lock = FileLock(path)
     try:
@@ -103,14 +103,14 @@ def try_lock(path: Path) -> FileLock | None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed while writing left in a folder that only this one writes to."""
+    """Delete temporary files that killed processes left in a folder that only this process writes to."""
     for path in folder.glob("*.tmp"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def named(path: Path, size: int = 0) -> Iterator[None]:
-    """Raise an OSError from in here as one that names the file or folder and the space that a file needs."""
+    """Re-raise an OSError with the file or folder, the space needed and the free space in its message."""
     try:
         yield
     except OSError as error:

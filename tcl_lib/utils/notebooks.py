@@ -30,18 +30,21 @@ def show_messages() -> None:
 
 
 def parameters(namespace: dict, names: Iterable[str], also: Iterable[str] = ()) -> dict[str, Any]:
-    """The parameters of these names in a notebook's `globals()`, after its parameters cell: name -> value.
+    """Return the parameters in a notebook's `globals()`, after its parameters cell: name -> value.
 
-    `also` are further parameters that the notebook knows.
+    Args:
+        namespace: the notebook's `globals()`.
+        names: the parameters to return.
+        also: further parameters of the notebook.
 
-    papermill only warns about a name it does not know and goes on with the defaults. The cell it injects
-    starts with the comment "Parameters" and stands in IPython's history `In`. Raises ValueError for a name
-    that is unknown there, with the nearest known one, and for a known one that has no value.
+    papermill only warns about an unknown name and continues with the defaults. The cell it injects starts
+    with the comment "Parameters" and is in IPython's history `In`. Raises ValueError for a name
+    that is unknown there, with the nearest known one, and for a parameter without a value.
     """
     names = list(names)
     known = [*names, *also]
     injected = [code for code in namespace.get("In", []) if code.startswith("# Parameters\n")]
-    for code in injected[-1:]:  # run again with a mistake mended, the cell stands there twice
+    for code in injected[-1:]:  # the last one: a corrected cell that is run again is there twice
         for statement in ast.parse(code).body:
             for target in statement.targets if isinstance(statement, ast.Assign) else []:
                 if isinstance(target, ast.Name) and target.id not in known:

@@ -35,9 +35,9 @@ def git_commit() -> str | None:
 
 
 def check_torch() -> None:
-    """Raise ImportError, in one line with the remedy, unless torch and torchvision are a pair."""
+    """Raise ImportError, in one line with the remedy, where torch and torchvision do not fit each other."""
     try:
-        import torchvision  # noqa: F401  (it registers its operators with torch, or fails)
+        import torchvision  # noqa: F401  (registers its operators with torch, or fails)
     except (ImportError, OSError, RuntimeError) as error:
         installed = {name: metadata.version(name) for name in ("torch", "torchvision")}
         raise ImportError(

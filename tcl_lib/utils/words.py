@@ -6,14 +6,14 @@ from typing import Any
 
 
 def digest(content: dict | str) -> str:
-    """A hyphen and six hexadecimal digits that stand for the content; nothing for nothing."""
+    """Return a hyphen and six hexadecimal digits of the content's hash; "" for empty content."""
     if not content:
         return ""
     return "-" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
 
 
 def listed(changes: dict) -> list[str]:
-    """Parameters as people read them: "temperature 0.2", "positives class+time"."""
+    """Return parameters as people read them: "temperature 0.2", "positives class+time"."""
 
     def words(value: Any) -> str:
         return "+".join(map(str, value)) if isinstance(value, list) else str(value)
