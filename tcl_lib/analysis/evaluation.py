@@ -47,7 +47,7 @@ def evaluate(network: nn.Module, data: Data, batch_size: int, device: torch.devi
     features = torch.cat([output.features.float().cpu() for output in outputs], dim=1).half().numpy()
     labels = data.test.labels[chosen].numpy()
     return Evaluation(
-        accuracy_by_step(logits, data.test.labels),
+        stepwise_accuracy(logits, data.test.labels),
         firing.by_step(),
         operations.table(),
         temporal_similarity(features, labels),
@@ -74,7 +74,7 @@ def _outputs(
     network.train(training)
 
 
-def accuracy_by_step(logits: Tensor, labels: Tensor) -> pd.DataFrame:
+def stepwise_accuracy(logits: Tensor, labels: Tensor) -> pd.DataFrame:
     """Accuracy when inference stops after t steps, in percent: [T, N, K], [N] -> a row a step.
 
     Columns: time_step (from 1); cumulative, of the mean of the first t steps' logits; low and high, the ends

@@ -6,13 +6,12 @@ Shapes: T time steps, N samples, D features, K classes.
 import numpy as np
 import pandas as pd
 
-RELATIONS = ("within_sample", "within_class", "between_classes")
-
 
 def temporal_similarity(features: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """Both measures for every pair of time steps: [T, N, D], [N] -> a row a measure, relation and pair.
 
-    Columns: measure (cosine, cka), relation (`RELATIONS`), time_step and other_step (from 1), value.
+    Columns: measure (cosine, cka), relation (within_sample, within_class, between_classes), time_step and
+    other_step (from 1), value.
     """
     steps = np.arange(1, len(features) + 1)
     pairs = pd.MultiIndex.from_product([steps, steps], names=["time_step", "other_step"])

@@ -14,7 +14,7 @@ MOST_STEPS, MOST_CLASSES = 10, 10
 ITERATIONS = 500  # half of scikit-learn's: the divergence of our features ends 3 to 9 % higher
 
 
-def of_run(run: Run) -> pd.DataFrame:
+def tsne_of_run(run: Run) -> pd.DataFrame:
     """`tsne` of the features that a run kept. Raises ValueError, naming the run, for what cannot be shown."""
     try:
         return tsne(**run.features)

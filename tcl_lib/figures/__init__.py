@@ -3,10 +3,10 @@
 `save(name, folder, draw, *arguments)` prints one for both column widths, as PDF, SVG and PNG.
 """
 
-from tcl_lib.figures.representations import accuracy_by_similarity, projection, similarity
+from tcl_lib.figures.representations import accuracy_by_similarity, similarity, tsne
 from tcl_lib.figures.results import (
     accuracy_by_energy,
-    accuracy_by_step,
+    accuracy_curves,
     positives,
     sensitivity,
     training_curves,
@@ -17,15 +17,15 @@ from tcl_lib.figures.style import save, show
 __all__ = [
     "accuracy_by_energy",
     "accuracy_by_similarity",
-    "accuracy_by_step",
+    "accuracy_curves",
     "firing_rates",
     "learning_curves",
     "positives",
-    "projection",
     "save",
     "sensitivity",
     "show",
     "similarity",
     "training_curves",
+    "tsne",
     "views",
 ]

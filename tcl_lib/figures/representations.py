@@ -11,7 +11,7 @@ from tcl_lib.figures.results import BARS
 from tcl_lib.figures.style import DOUBLE, SINGLE, drawing, entries, legend, panels, spread, title, variants
 from tcl_lib.runs import one_setting
 
-RELATIONS = {
+SIMILARITY_LABELS = {
     "cosine": {
         "within_sample": "a sample with itself",
         "within_class": "two samples of a class",
@@ -57,7 +57,7 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
         axis.set(aspect="equal", xticks=steps[:: 1 + len(steps) // 8], yticks=steps[:: 1 + len(steps) // 8])
         axis.set_ylim(len(steps) + 0.5, 0.5)
         axis.grid(False)
-    label = f"{MEASURES[measure]}: {RELATIONS[measure][relation]}"
+    label = f"{MEASURES[measure]}: {SIMILARITY_LABELS[measure][relation]}"
     figure.colorbar(mesh, ax=axes, location="bottom", label=label, shrink=0.6, aspect=40)
     title(figure, one_setting(rows), "features of a sample of the test set; mean over the seeds")
     return figure
@@ -106,10 +106,10 @@ def accuracy_by_similarity(
 
 
 @drawing
-def projection(points: pd.DataFrame, classes: list[str], width: float = DOUBLE) -> Figure:
+def tsne(points: pd.DataFrame, classes: list[str], width: float = DOUBLE) -> Figure:
     """t-SNE of the features of every step, one panel a run: coloured by class, the time step as marker.
 
-    Takes `projection.tsne` of some runs, below each other, with the columns setting, variant, seed, label,
+    Takes `analysis.tsne.tsne` of some runs, below each other, with the columns setting, variant, seed, label,
     time_step, x and y; `classes` are the names of the labels.
     """
     runs = points["variant"].unique()

@@ -31,7 +31,7 @@ BARS = "mean over the seeds, bars: ± 1 standard deviation"
 
 
 @drawing
-def accuracy_by_step(accuracy: pd.DataFrame, width: float = DOUBLE) -> Figure:
+def accuracy_curves(accuracy: pd.DataFrame, width: float = DOUBLE) -> Figure:
     """Test accuracy when inference stops after t steps, and of step t alone.
 
     Takes the runs' `accuracy_by_step`; of an event camera, the first t steps are the first t frames. The band

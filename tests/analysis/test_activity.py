@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from tcl_lib import RunConfig, build_network
+from tcl_lib.analysis.activity import AC_PJ, MAC_PJ, FiringRates, SynapticOperations, fan_out
 from tcl_lib.backbones import Folded, SpikingNetwork
 from tcl_lib.neurons import Spiking, lif_box_neuron
-from tcl_lib.analysis.activity import AC_PJ, MAC_PJ, FiringRates, SynapticOperations, fan_out
 
 
 def count(network, *batches):

@@ -9,14 +9,14 @@ from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data
 from tcl_lib.analysis.activity import FiringRates, firing_rates
-from tcl_lib.analysis.evaluation import accuracy_by_step, evaluate, predict
+from tcl_lib.analysis.evaluation import evaluate, predict, stepwise_accuracy
 from tcl_lib.neurons import Spiking, lif_box_neuron
 
 
 def test_accuracy_by_hand():
     # two samples of class 0 and 1; step 1 gets the first right, step 2 outvotes it on the second
     logits = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.5], [0.0, 3.0]], [[0.0, 0.0], [2.5, 0.0]]])
-    table = accuracy_by_step(logits, torch.tensor([0, 1]))
+    table = stepwise_accuracy(logits, torch.tensor([0, 1]))
     assert table.columns.tolist() == [
         "time_step",
         "cumulative",
@@ -33,7 +33,7 @@ def test_accuracy_by_hand():
 
 def test_the_interval_is_wilson_s():
     labels = torch.tensor([0] * 80 + [1] * 20)
-    (row,) = accuracy_by_step(torch.tensor([1.0, 0.0]).expand(1, 100, 2), labels).itertuples()
+    (row,) = stepwise_accuracy(torch.tensor([1.0, 0.0]).expand(1, 100, 2), labels).itertuples()
     z, n, share = 1.959964, 100, 0.8
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
@@ -43,7 +43,7 @@ def test_the_interval_is_wilson_s():
 def test_accuracy_against_scikit_learn():
     logits = torch.randn(5, 200, 4)
     labels = torch.randint(0, 4, (200,))
-    table = accuracy_by_step(logits, labels)
+    table = stepwise_accuracy(logits, labels)
     for row in table.itertuples():
         stopped = logits[: row.time_step].mean(0).argmax(1)
         alone = logits[row.time_step - 1].argmax(1)
@@ -52,7 +52,7 @@ def test_accuracy_against_scikit_learn():
 
 
 def test_the_first_step_is_the_same_either_way():
-    table = accuracy_by_step(torch.randn(1, 50, 3), torch.randint(0, 3, (50,)))
+    table = stepwise_accuracy(torch.randn(1, 50, 3), torch.randint(0, 3, (50,)))
     assert table["cumulative"].tolist() == table["instantaneous"].tolist()
 
 
@@ -94,7 +94,7 @@ def test_firing_rates_count_every_layer_in_order():
 def test_the_calibration_error_is_that_of_a_plain_loop_over_bins():
     torch.manual_seed(3)
     logits, labels = 2 * torch.randn(3, 500, 4), torch.randint(0, 4, (500,))
-    for step, row in enumerate(accuracy_by_step(logits, labels).itertuples(), start=1):
+    for step, row in enumerate(stepwise_accuracy(logits, labels).itertuples(), start=1):
         confidence, answer = logits[:step].double().mean(0).softmax(-1).max(-1)
         expected = 0.0
         for low in range(15):
@@ -108,10 +108,10 @@ def test_the_calibration_error_is_that_of_a_plain_loop_over_bins():
 def test_who_is_sure_and_right_is_calibrated():
     labels = torch.tensor([0, 1, 1, 0])
     sure = 1000 * torch.nn.functional.one_hot(labels, 2).float()[None]
-    assert accuracy_by_step(sure, labels)["calibration_error"].tolist() == [0.0]
-    assert accuracy_by_step(-sure, labels)["calibration_error"].tolist() == [100.0]
+    assert stepwise_accuracy(sure, labels)["calibration_error"].tolist() == [0.0]
+    assert stepwise_accuracy(-sure, labels)["calibration_error"].tolist() == [100.0]
     unsure = torch.zeros(1, 4, 2)  # half of the answers (the first class) are right, and it says so
-    assert accuracy_by_step(unsure, labels)["calibration_error"].tolist() == pytest.approx([0.0])
+    assert stepwise_accuracy(unsure, labels)["calibration_error"].tolist() == pytest.approx([0.0])
 
 
 def test_firing_rates_by_step_by_hand():
@@ -145,7 +145,7 @@ def test_everything_that_is_stored_of_a_network(time_steps):
     network.eval()
     with torch.no_grad(), FiringRates(network) as firing:
         output = network(data.inputs(data.test[:]))
-    assert evaluation.accuracy_by_step.equals(accuracy_by_step(output.logits, data.test.labels))
+    assert evaluation.accuracy_by_step.equals(stepwise_accuracy(output.logits, data.test.labels))
     rates = evaluation.firing_rates
     assert rates["firing_rate"].tolist() == pytest.approx(firing.by_step()["firing_rate"].tolist())
     assert evaluation.operations["layer"].nunique() == 5

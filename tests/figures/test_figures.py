@@ -13,8 +13,8 @@ from PIL import Image
 
 from benchmarks.figure import speed
 from tcl_lib import figures
-from tcl_lib.analysis.tsne import tsne
 from tcl_lib.analysis.similarity import temporal_similarity
+from tcl_lib.analysis.tsne import tsne
 
 METRICS = pd.DataFrame(
     {
@@ -128,8 +128,8 @@ def test_without_contrast_the_loss_is_the_cross_entropy():
     assert list(losses) == ["cross entropy", "validation cross entropy"]
 
 
-def test_accuracy_by_step_is_the_mean_over_the_seeds():
-    figure = figures.accuracy_by_step(gathered())
+def test_accuracy_curves_are_the_mean_over_the_seeds():
+    figure = figures.accuracy_curves(gathered())
     stopped, alone = figure.axes
     assert lines(stopped) == {
         "CE (2 seeds)": [62.5, 64.5, 66.5],
@@ -148,7 +148,7 @@ def test_accuracy_by_step_is_the_mean_over_the_seeds():
 
 
 def test_of_one_seed_the_band_is_what_the_test_samples_leave():
-    figure = figures.accuracy_by_step(gathered(seeds=1))
+    figure = figures.accuracy_curves(gathered(seeds=1))
     corners = set(map(tuple, figure.axes[0].collections[0].get_paths()[0].vertices.tolist()))
     assert {(1, 57.0), (1, 67.0), (3, 61.0), (3, 71.0)} <= corners
     assert "95 % interval (Wilson)" in figure.get_suptitle()
@@ -156,18 +156,18 @@ def test_of_one_seed_the_band_is_what_the_test_samples_leave():
 
 
 def test_steps_of_events_are_frames():
-    figure = figures.accuracy_by_step(gathered(events=True, setting="moving_digits (simulated), convnet"))
+    figure = figures.accuracy_curves(gathered(events=True, setting="moving_digits (simulated), convnet"))
     assert "moving_digits (simulated)" in figure.get_suptitle()
     assert "first t frames" in figure.axes[0].get_title()
-    assert "frames" not in figures.accuracy_by_step(gathered()).axes[0].get_title()
+    assert "frames" not in figures.accuracy_curves(gathered()).axes[0].get_title()
 
 
 def test_a_loss_keeps_its_colour_and_its_variants_differ():
-    both = figures.accuracy_by_step(gathered()).axes[0]
-    alone = figures.accuracy_by_step(gathered(losses={"STCL": 1.0})).axes[0]
+    both = figures.accuracy_curves(gathered()).axes[0]
+    alone = figures.accuracy_curves(gathered(losses={"STCL": 1.0})).axes[0]
     assert to_rgb(alone.lines[0].get_color()) == to_rgb(both.lines[2].get_color())
     variants = {"TCL": 0.0, "TCL, temperature 0.2": 1.0}
-    default, other = figures.accuracy_by_step(gathered(losses=variants)).axes[0].lines
+    default, other = figures.accuracy_curves(gathered(losses=variants)).axes[0].lines
     assert default.get_color() == other.get_color()
     assert default.get_linestyle() != other.get_linestyle()
 
@@ -199,7 +199,7 @@ def test_training_curves_are_means_over_the_seeds():
     assert drawn(figure)
 
 
-@pytest.mark.parametrize("draw", [figures.accuracy_by_step, figures.training_curves])
+@pytest.mark.parametrize("draw", [figures.accuracy_curves, figures.training_curves])
 def test_runs_that_must_not_be_averaged_never_are(draw):
     mixed = pd.concat([gathered(), gathered(setting="digits, convnet, T = 4")])
     mixed = mixed.assign(epoch=1, validation_accuracy=1, validation_accuracy_t1=1, validation_cross_entropy=1)
@@ -278,7 +278,7 @@ def test_accuracy_by_similarity_to_the_last_step():
     assert "step T = 3" in alone.get_xlabel()
 
 
-def test_projection_shows_the_same_samples_in_every_panel():
+def test_t_sne_shows_the_same_samples_in_every_panel():
     features = np.random.default_rng(0).normal(size=(3, 20, 6)) + np.repeat(3 * np.eye(4, 6), 5, axis=0)
     points = pd.concat(
         [
@@ -288,7 +288,7 @@ def test_projection_shows_the_same_samples_in_every_panel():
             for factor, variant in ((1.0, "CE"), (2.0, "STCL"))
         ]
     )
-    figure = figures.projection(points, ["cat", "dog", "horse", "ship"])
+    figure = figures.tsne(points, ["cat", "dog", "horse", "ship"])
     assert [axes.get_title() for axes in figure.axes] == ["CE", "STCL"]
     for axes in figure.axes:
         assert [len(scatter.get_offsets()) for scatter in axes.collections] == [20, 20, 20]  # a marker a step
@@ -325,7 +325,7 @@ def test_of_many_classes_and_steps_ten_are_shown():
 
 
 def test_a_saved_figure_is_six_files_of_the_printed_widths(tmp_path):
-    figures.save("steps", tmp_path / "figures", figures.accuracy_by_step, gathered())
+    figures.save("steps", tmp_path / "figures", figures.accuracy_curves, gathered())
     files = sorted(path.name for path in (tmp_path / "figures").iterdir())
     kinds = itertools.product(("double", "single"), ("pdf", "png", "svg"))
     assert files == [f"steps-{column}.{suffix}" for column, suffix in kinds]
@@ -341,7 +341,7 @@ def test_a_saved_figure_is_six_files_of_the_printed_widths(tmp_path):
 
 def test_equal_figures_are_equal_files(tmp_path):
     for name in ("one", "other"):
-        figures.save("steps", tmp_path / name, figures.accuracy_by_step, gathered())
+        figures.save("steps", tmp_path / name, figures.accuracy_curves, gathered())
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
 
@@ -362,14 +362,14 @@ def test_nothing_is_cut_and_panels_do_not_overlap(width):
         ["run", "time_step", "energy_uj", "ann_energy_uj"]
     ]
     found = [
-        figures.accuracy_by_step(table, width=width),
+        figures.accuracy_curves(table, width=width),
         figures.accuracy_by_energy(table, energy, width=width),
         figures.accuracy_by_similarity(table, similarities(), width=width),
         figures.similarity(similarities(), "cosine", "between_classes", width=width),
         figures.training_curves(metrics, width=width),
         figures.sensitivity(of_two, width=width),
         figures.sensitivity(many[many["loss"] == "tcl"], width=width),
-        figures.projection(three, names, width=width),
+        figures.tsne(three, names, width=width),
         figures.training_curves(metrics[metrics["epoch"] == 1], width=width),
         figures.learning_curves(METRICS, width=width),
         figures.firing_rates(RATES, width=width),

@@ -15,8 +15,8 @@ from conftest import too_long
 from papermill import inspect_notebook
 
 import tcl_lib
-from tcl_lib import load_run
 from benchmarks.speed import Benchmark
+from tcl_lib import load_run
 from tcl_lib.config import LOSS_NAMES
 from tcl_lib.training import grids
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY

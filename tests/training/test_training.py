@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from tcl_lib import RunConfig, build_network, load_data, load_run, runs, train
 from tcl_lib.runs import checkpoints
 from tcl_lib.training.loop import loop
-from tcl_lib.analysis.evaluation import accuracy_by_step, firing_rates, predict
+from tcl_lib.analysis.evaluation import firing_rates, predict, stepwise_accuracy
 from tcl_lib.utils.files import Damaged
 from tcl_lib.analysis.similarity import temporal_similarity
 from tcl_lib.training.loop import build_optimizer, learning_rate
@@ -103,7 +103,7 @@ def test_the_model_is_the_one_that_was_measured(tiny):
         (data.validation, run.result["validation_accuracy"]),
     ):
         logits = predict(model, part, data, 32, "cpu")
-        assert accuracy_by_step(logits, part.labels)["cumulative"].iloc[-1] == expected
+        assert stepwise_accuracy(logits, part.labels)["cumulative"].iloc[-1] == expected
 
 
 def test_a_finished_run_is_shown_and_not_trained(tiny, capsys):
