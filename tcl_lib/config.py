@@ -5,9 +5,7 @@ from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from tcl_lib.utils import notebooks, paths
-from tcl_lib.utils.checks import AtLeast1, AtLeast2, BelowOne, Folder, Fraction, Name, NotNegative, Positive
-from tcl_lib.utils.checks import Seed, Size, Weight, check_fields, refuse_unknown
+from tcl_lib.utils import checks, notebooks, paths
 from tcl_lib.utils.words import digest, listed
 
 
@@ -53,14 +51,14 @@ LOSS_PARAMETERS = ("loss", "views", "tet_lambda", *CONTRASTIVE_PARAMETERS)
 NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
 
 
-@refuse_unknown
+@checks.refuse_unknown
 @dataclass(frozen=True)
 class RunConfig:
     """Every parameter of a run: the names and defaults of the parameters cell of `train.ipynb`.
 
     Args:
         dataset: what to train on; docs/data.md describes each.
-        data_root: folder of the data; None for data/. For `folder` and `events_folder` it holds train/ and test/.
+        data_root: folder of the data; None for data/. For the *folder datasets it holds train/ and test/.
         train_size: samples to train on, a stratified subset; None for all.
         validation_fraction: share of the training set that epochs are judged on.
         augment: shift images or roll frames at random, and mirror them where the dataset allows it.
@@ -80,7 +78,7 @@ class RunConfig:
         neuron: lif_box (membrane only) or lif (with a synaptic current).
         decay: share of the membrane potential left after a step.
         v_th: firing threshold.
-        loss: cross-entropy (ce), per-step cross-entropy (per_step_ce), or with a contrastive term (tcl, stcl).
+        loss: cross-entropy (ce) or that of each step (per_step_ce); with a contrastive term (tcl, stcl).
         views: augmented views of every sample in a batch; None for 2 with stcl, else 1.
         tet_lambda: weight of TET's mean-squared term in the per-step cross-entropy.
         contrastive_weight: weight of the contrastive term.
@@ -112,61 +110,61 @@ class RunConfig:
 
     # data
     dataset: Literal[*DATASETS] = "digits"
-    data_root: Folder | None = None
-    train_size: AtLeast2 | None = None
-    validation_fraction: Fraction = 0.1
+    data_root: checks.Folder | None = None
+    train_size: checks.AtLeast2 | None = None
+    validation_fraction: checks.Fraction = 0.1
     augment: bool = True
     flip: bool | None = None
-    cutout: NotNegative = 0
+    cutout: checks.NotNegative = 0
     autoaugment: bool = False
     # event data
     frame_by: Literal["time", "count"] = "time"
-    frame_size: AtLeast1 | None = None
+    frame_size: checks.AtLeast1 | None = None
     count_scale: Literal["max", "none"] = "max"
     split: Literal["tet", "tebn", "spikingjelly", "seeded"] = "tet"
     event_augmentation: Literal["roll", "nda"] = "roll"
-    sensor_size: Size | None = None
+    sensor_size: checks.Size | None = None
     skip_bad_recordings: bool = False
     # network
     backbone: Literal["convnet", "vggsnn", "resnet19"] = "convnet"
-    stem_width: AtLeast1 = 64
-    time_steps: AtLeast1 = 4
+    stem_width: checks.AtLeast1 = 64
+    time_steps: checks.AtLeast1 = 4
     neuron: Literal["lif_box", "lif"] = "lif_box"
-    decay: BelowOne = 0.5
-    v_th: Positive = 1.0
+    decay: checks.BelowOne = 0.5
+    v_th: checks.Positive = 1.0
     # loss
     loss: Literal[*LOSS_NAMES] = "stcl"
     views: Literal[1, 2] | None = None
-    tet_lambda: BelowOne = 0.0
-    contrastive_weight: Weight = 0.5
-    temperature: Positive = 0.1
+    tet_lambda: checks.BelowOne = 0.0
+    contrastive_weight: checks.Weight = 0.5
+    temperature: checks.Positive = 0.1
     positives: list[Literal["class", "time", "view"]] = field(
         default_factory=lambda: ["class", "time", "view"]
     )
     ce_term: Literal["mean", "per_step"] = "mean"
-    projection_dim: NotNegative = 128
+    projection_dim: checks.NotNegative = 128
     # training
-    epochs: AtLeast1 = 15
-    batch_size: AtLeast2 = 64
+    epochs: checks.AtLeast1 = 15
+    batch_size: checks.AtLeast2 = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Positive = 0.1
-    momentum: BelowOne = 0.9
-    weight_decay: Weight = 5e-4
-    warmup_epochs: NotNegative = 1
-    micro_batches: AtLeast1 = 1
+    lr: checks.Positive = 0.1
+    momentum: checks.BelowOne = 0.9
+    weight_decay: checks.Weight = 5e-4
+    warmup_epochs: checks.NotNegative = 1
+    micro_batches: checks.AtLeast1 = 1
     precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
     compile: Literal["auto", "on", "off"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    seed: Seed = 0
+    seed: checks.Seed = 0
     # output
-    checkpoint_minutes: Positive = 5.0
-    runs_dir: Folder | None = None
-    run_name: Name | None = None
+    checkpoint_minutes: checks.Positive = 5.0
+    runs_dir: checks.Folder | None = None
+    run_name: checks.Name | None = None
     resume: bool = True
     overwrite: bool = False
 
     def __post_init__(self):
-        check_fields(self)
+        checks.check_fields(self)
         if self._facts.own_folder and self.data_root is None:
             raise ValueError(
                 f"data_root=None: dataset {self.dataset!r} needs the folder that holds train/ and test/"

@@ -1,8 +1,8 @@
 """Norse's LIF equations for all time steps at once, in a form that torch.compile fuses into one pass.
 
-`neurons.py` has the definition; this file computes the same spikes to the bit, and the gradient of both forms.
+`neurons.py` has the definition. This file computes the same spikes to the bit, and the gradient of both.
 
-A neuron sees only its own current, so all neurons of a layer form one long row in the order of memory: [T, n].
+A neuron sees only its own current, so all neurons of a layer form one row in the order of memory: [T, n].
 The state is float32 (float64 for float64) whatever precision the current has: bfloat16 inside autocast.
 """
 
@@ -52,7 +52,7 @@ class Spikes(torch.autograd.Function):
 
 
 def _as_row(current: Tensor) -> tuple[Tensor, torch.Size, list[int]]:
-    """Return [T, B, ...] as [T, n] in the order of memory, a step's shape, and the dimensions in that order."""
+    """Return [T, B, ...] as [T, n] in the order of memory, a step's shape, and the dimensions' order."""
     order = [0, *sorted(range(1, current.dim()), key=current.stride, reverse=True)]
     return current.permute(order).reshape(len(current), -1), current.shape[1:], order
 
@@ -65,9 +65,9 @@ def _from_row(row: Tensor, shape: torch.Size, order: list[int]) -> Tensor:
 
 
 def kernels(steps: int, constants: Constants) -> Kernels:
-    """Return two functions of [T, n]: current -> spikes; current, gradient of the spikes -> its gradient.
+    """Return two functions of rows: current -> spikes; current, gradient of the spikes -> its gradient.
 
-    The current is [T, n], or [1, n] and the same at every step; then its gradient is summed over the steps.
+    The current is [T, n], or [1, n] for the same at every step; then its gradient is summed over the steps.
     """
     leak, v_th, synaptic_leak = constants
 

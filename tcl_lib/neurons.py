@@ -2,8 +2,8 @@
 
 Shapes: T time steps, B batch. The state starts at rest in every call and is not kept.
 
-`run` is the definition: a functional step of Norse (https://github.com/norse/norse) with its parameter tuple,
-in a loop. The two neurons of the study run the same loop with a gradient that needs less memory (`spikes`),
+`run` is the definition: a functional step of Norse (https://github.com/norse/norse) with its parameters, in a
+loop. The two neurons of the study run the same loop with a gradient that needs less memory (`spikes`),
 or compiled into one pass over memory (`fused.py`).
 """
 
@@ -37,8 +37,7 @@ class Neuron(NamedTuple):
     fused: Constants | None = None  # constants of the same neuron in `fused.py`
 
 
-# Hard reset to 0, and the triangle max(0, 1 - |v - v_th|) as surrogate gradient. Norse multiplies it by alpha,
-# 100 by default.
+# Hard reset to 0; surrogate gradient alpha * max(0, 1 - |v - v_th|), where Norse's default alpha is 100.
 _SHARED = {"v_leak": 0.0, "v_reset": 0.0, "method": "triangle", "alpha": 1.0}
 
 
@@ -85,7 +84,6 @@ def _leak(decay: float, v_th: float) -> float:
     return 1.0 - decay
 
 
-# The names that a run's parameter `neuron` takes.
 NEURONS = {"lif_box": lif_box_neuron, "lif": lif_neuron}
 
 

@@ -76,7 +76,7 @@ class Run:
 
     @cached_property
     def features(self) -> dict[str, np.ndarray]:
-        """Features of a sample of the test set: features float16 [T, N, D], labels [N], samples [N] (indices).
+        """Of a sample of the test set: features float16 [T, N, D], labels [N], samples [N] (indices).
 
         Raises FileNotFoundError where they were not kept, ValueError where they are damaged.
         """

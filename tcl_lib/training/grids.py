@@ -43,8 +43,8 @@ def grid(**parameters: Any) -> list[RunConfig]:
     """Return the configs of a grid: every combination of the values of `LISTS`; all else is shared.
 
     Combinations that differ only in parameters without effect (ce at two temperatures) are one run. All
-    combinations of a seed come before the next seed, so that an interrupted grid compares all losses. Raises ValueError for a
-    value that is not a list, and for what `RunConfig` refuses.
+    combinations of a seed come before the next seed, so that an interrupted grid compares all losses.
+    Raises ValueError for a value that is not a list, and for what `RunConfig` refuses.
     """
     for name in parameters:
         if name not in PARAMETERS:

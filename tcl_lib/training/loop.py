@@ -44,7 +44,7 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     network that falls silent, FloatingPointError for a loss that is not finite, MemoryError where the batch
     does not fit.
     """
-    if find_device(config.device).type == "cuda":
+    if config.device == "auto" and find_device("auto").type == "cuda":
         config = replace(config, device="cuda")  # what is compiled belongs to a run's identity there
     with life.take(config) as folder:
         if folder.finished is not None:

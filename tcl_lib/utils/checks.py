@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache, wraps
 from typing import Annotated, Any, get_args, get_type_hints
 
-from annotated_types import Ge, Gt, Interval, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 
@@ -40,7 +40,7 @@ def _size(value: list[int]) -> list[int]:
 AtLeast1 = Annotated[int, Ge(1)]
 AtLeast2 = Annotated[int, Ge(2)]
 NotNegative = Annotated[int, Ge(0)]
-Seed = Annotated[int, Interval(ge=0, lt=2**32)]
+Seed = Annotated[int, Ge(0), Lt(2**32)]
 Positive = Annotated[float, Gt(0)]
 Weight = Annotated[float, Ge(0)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
