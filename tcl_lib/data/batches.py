@@ -9,7 +9,6 @@ from torch import Generator, Tensor
 from tcl_lib.config import RunConfig
 from tcl_lib.data.parts import Data
 
-
 # Streams of random numbers. numpy pads seeds with zeros: without a tag, the order of an epoch and the
 # augmentation of its batch 0 would share one.
 ORDER, AUGMENTATION = 1, 2

@@ -68,7 +68,10 @@ class ImageData(Data):
         images = self.train[:8]
         generator = Generator().manual_seed(config.seed)
         rows = [images, *(self.augmented(images, config, generator) for _ in range(config.num_views))]
-        return torch.stack(rows).numpy(), ["stored", *(f"view {view + 1}" for view in range(config.num_views))]
+        return torch.stack(rows).numpy(), [
+            "stored",
+            *(f"view {view + 1}" for view in range(config.num_views)),
+        ]
 
 
 def digits(config: RunConfig) -> tuple[Split, Split, list[str]]:

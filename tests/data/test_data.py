@@ -19,11 +19,12 @@ from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, load_data
-from tcl_lib.utils import files
 from tcl_lib.data import training_batches
 from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.data.folder import load_folder
+from tcl_lib.data.images import ImageData
 from tcl_lib.data.parts import stratified_order
+from tcl_lib.utils import files
 
 
 def rows(images: torch.Tensor) -> list[bytes]:
@@ -132,8 +133,9 @@ def test_images_of_one_colour_do_not_divide_by_zero():
     assert not data.inputs(data.train[:]).any()
 
 
-def test_a_batch_is_view_by_view():
-    config = RunConfig(loss="stcl", augment=False, batch_size=16)
+def test_a_batch_is_view_by_view(monkeypatch):
+    monkeypatch.setattr(ImageData, "augmented", lambda self, stored, config, generator: stored)
+    config = RunConfig(loss="stcl", batch_size=16)
     data = load_data(config)
     images, labels = next(training_batches(data, config, epoch=1))
     assert images.shape == (32, 1, 8, 8)

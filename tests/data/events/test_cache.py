@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 from tcl_lib.data.events.cache import cached_frames
 from tcl_lib.data.events.frames import count_frames
 from tcl_lib.data.events.recordings import Events, RecordingFile
+from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 COUNT = 60
 

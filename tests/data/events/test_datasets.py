@@ -18,20 +18,20 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data
+from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
 from tcl_lib.data import training_batches
 from tcl_lib.data.events import datasets
 from tcl_lib.data.events.datasets import EventData
-from tcl_lib.data.parts import Split
-from tcl_lib.analysis.evaluation import accuracy_by_step, predict
 from tcl_lib.data.events.frames import count_frames
 from tcl_lib.data.events.recordings import read_recording
 from tcl_lib.data.events.splits import split_indices
+from tcl_lib.data.parts import Split
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """Frames go where the test's other files are."""
-    monkeypatch.setattr(datasets, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("tcl_lib.utils.paths.cache", lambda: tmp_path / "cache")
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def numbers(stored: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def test_dvs_cifar10_is_split_as_named(dvs_cifar10, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "CACHE", dvs_cifar10 / "cache")
+    monkeypatch.setattr("tcl_lib.utils.paths.cache", lambda: dvs_cifar10 / "cache")
     for split in ("tet", "tebn", "spikingjelly", "seeded"):
         config = RunConfig(
             dataset="dvs_cifar10", data_root=str(dvs_cifar10), split=split, time_steps=1, seed=5
@@ -477,7 +477,7 @@ def test_the_first_steps_are_the_first_frames():
     data = load_data(config)
     network = build_network(config, data.input_shape, 10).eval()
     logits = predict(network, data.validation, data, 50, "cpu")
-    table = accuracy_by_step(logits, data.validation.labels)
+    table = stepwise_accuracy(logits, data.validation.labels)
     inputs = data.inputs(data.validation[:])
     for t in range(1, 6):
         with torch.no_grad():
@@ -497,11 +497,12 @@ def test_a_large_sensor_can_be_looked_at():
 
 
 @pytest.mark.parametrize("loss", ["tcl", "stcl"])
-def test_batches_are_time_first_and_view_by_view(tree, loss):
-    config = folder(tree, loss=loss, augment=False, batch_size=8, time_steps=3)
+def test_batches_are_time_first_and_view_by_view(tree, monkeypatch, loss):
+    monkeypatch.setattr(EventData, "augmented", lambda self, frames, config, generator: frames)
+    config = folder(tree, loss=loss, batch_size=8, time_steps=3)
     data = load_data(config)
     (inputs, labels), *_ = training_batches(data, config, epoch=1)
-    views = config.views
+    views = config.num_views
     assert inputs.shape == (3, views * 8, 2, 12, 20)
     assert labels.shape == (8,)
     known = {

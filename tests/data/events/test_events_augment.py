@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator
 
-from tcl_lib.data.events.datasets import augment
+from tcl_lib.data.events import augment
 from tcl_lib.data.events.augment import ROLL, augment_frames
 
 
