@@ -1,6 +1,7 @@
 """Findings from tables of runs: means over seeds, paired differences, tables for print. Imports no torch."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from tcl_lib.utils.words import digest, listed
 def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The runs of every setting, apart: a short name for files -> the setting's rows.
 
-    Of runs that differ in nothing, the first is taken, with a line that names the others: a seed counts once.
+    Of runs that differ in nothing, the first is taken, with a warning for each of the others, so that a seed counts once.
     Raises ValueError where there are no runs.
     """
     if not len(table):
@@ -27,7 +28,7 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         )
     again = table.duplicated(["setting", "variant", "seed"])
     for row in table[again].itertuples():
-        print(f"skipped {row.path}: the same run lies there under another name")
+        warnings.warn(f"skipped {row.path}: another folder holds the same run", stacklevel=2)
     found: dict[str, pd.DataFrame] = {}
     for setting, rows in table[~again].groupby("setting", sort=False):
         name = _short(rows.iloc[0])
@@ -38,7 +39,7 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
     """Of the runs of a setting, one variant of every loss: the one with its defaults.
 
-    Where there is none, the one with most runs (of several, the first by name), with a line that says so.
+    Where there is none, the one with most runs (of several, the first by name), with a warning.
     """
     kept = []
     for loss, name in LOSS_NAMES.items():
@@ -47,7 +48,7 @@ def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
             variant = name if name in counts else min(counts.index, key=lambda words: (-counts[words], words))
             kept.append(rows[rows["variant"] == variant])
             if variant != name:
-                print(f"shown for {name}, of which no run has the default parameters: {variant}")
+                warnings.warn(f"no {name} run has the default parameters, showing {variant}", stacklevel=2)
     return pd.concat(kept)
 
 

@@ -5,6 +5,7 @@ no longer holds, so that the last line of a notebook cell shows it once.
 """
 
 import io
+import logging
 import textwrap
 from collections.abc import Callable
 from functools import wraps
@@ -18,6 +19,8 @@ from matplotlib.figure import Figure
 
 from tcl_lib.config import LOSS_NAMES
 from tcl_lib.utils import files
+
+log = logging.getLogger(__name__)
 
 # The columns of a two-column journal: 89 and 183 mm.
 WIDTHS = {"single": 3.5, "double": 7.2}
@@ -90,11 +93,11 @@ def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments,
 
 
 def show(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> None:
-    """`save` a figure and show it in the notebook; where a table holds no rows, say that there is none."""
+    """`save` a figure and show it in the notebook; where a table holds no rows, log that there is none."""
     from IPython.display import Image, display  # not where figures are drawn without a notebook
 
     if any(isinstance(table, pd.DataFrame) and table.empty for table in arguments):
-        print(f"{name}: nothing to draw")
+        log.info("%s: nothing to draw", name)
     else:
         save(name, folder, draw, *arguments, **options)
         # what was written, and not the figure: it would be drawn once more, and less sharp

@@ -339,6 +339,13 @@ def test_a_saved_figure_is_six_files_of_the_printed_widths(tmp_path):
     assert "test accuracy (%)</text>" in svg
 
 
+def test_an_empty_table_is_logged_and_not_drawn(tmp_path, caplog):
+    with caplog.at_level("INFO", logger="tcl_lib"):
+        figures.show("steps", tmp_path / "figures", figures.accuracy_curves, gathered()[:0])
+    assert caplog.messages == ["steps: nothing to draw"]
+    assert not (tmp_path / "figures").exists()
+
+
 def test_equal_figures_are_equal_files(tmp_path):
     for name in ("one", "other"):
         figures.save("steps", tmp_path / name, figures.accuracy_curves, gathered())
