@@ -68,7 +68,7 @@ def saved_config(path: Path) -> RunConfig:
 
 def config_of(description: dict[str, Any], file: Path) -> RunConfig:
     """Return the config in a description; errors as in `saved_config`, naming `file`."""
-    parameters = description.get("parameters")
+    parameters = description.get("parameters") if isinstance(description, dict) else None
     if not isinstance(parameters, dict):
         raise Damaged(f"{file}: is damaged (no parameters)")
     known = RunConfig().to_dict()

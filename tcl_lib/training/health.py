@@ -1,5 +1,6 @@
 """What stops a run that cannot succeed, and the words for it."""
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from tcl_lib.config import RunConfig
+
+
+log = logging.getLogger(__name__)
 
 
 def check_loss(loss: float, place: str, last: float | None, config: RunConfig) -> None:
@@ -42,8 +46,11 @@ def firing_rates(means: dict[str, float]) -> list[float]:
     return [rate for name, rate in means.items() if name.startswith("firing_rate_")]
 
 
-def warn_of_silence(rates: list[float], config: RunConfig) -> None:
-    """Warn of layers that fired no spike in the first step."""
+def report_firing(rates: list[float], config: RunConfig, verbose: bool) -> None:
+    """Log the firing rates of the first step if verbose; warn of layers that fired no spike."""
+    if verbose:
+        listed = ", ".join(f"{rate:.3f}" for rate in rates)
+        log.info("firing rates in the first step, layer 1 to %d: %s", len(rates), listed)
     silent = [layer for layer, rate in enumerate(rates, start=1) if rate == 0]
     if silent:
         warnings.warn(

@@ -147,10 +147,7 @@ class _Training:
                     if time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes:
                         self._save()
                 if epoch == self.progress.step == 1:
-                    rates = firing.mean()
-                    listed = ", ".join(f"{rate:.3f}" for rate in rates)
-                    log.info("firing rates in the first step, layer 1 to %d: %s", len(rates), listed)
-                    health.warn_of_silence(rates, self.config)
+                    health.report_firing(firing.mean(), self.config, self.verbose)
                 compilation.step()
                 bar.update()
             rates = {f"firing_rate_{layer}": mean for layer, mean in enumerate(firing.mean(), start=1)}

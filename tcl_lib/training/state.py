@@ -77,23 +77,28 @@ class State:
         """
         try:
             before, now = checkpoint["description"]["data"], self.description["data"]
-            changed = [name for name in now if now[name] != before[name]]
-            if changed:
-                name = changed[0]
-                raise ValueError(
-                    f"{self.path}: was started with other data ({before[name]} {name}, now {now[name]});"
-                    " give another run_name, or overwrite=True"
-                )
+            changed = [f"{name} {before[name]}, now {now[name]}" for name in now if now[name] != before[name]]
+        except (KeyError, TypeError) as error:
+            raise self._misfit() from error
+        if changed:
+            raise ValueError(
+                f"{self.path}: was started with other data ({changed[0]});"
+                " give another run_name, or overwrite=True"
+            )
+        try:
             self.network.load_state_dict(checkpoint["network"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.progress = Progress(**checkpoint["progress"])
             checkpoints.set_random_states(checkpoint["random"])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(
-                f"{self.path / layout.CHECKPOINT}: does not fit this run; overwrite=True trains it anew"
-            ) from error
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self._misfit() from error
         self._describe_change(checkpoint["description"])
         self._last = perf_counter()
+
+    def _misfit(self) -> ValueError:
+        return ValueError(
+            f"{self.path / layout.CHECKPOINT}: does not fit this run; overwrite=True trains it anew"
+        )
 
     def _describe_change(self, description: dict[str, Any]) -> None:
         """Write down where a run is continued with other versions, commit or hardware."""
