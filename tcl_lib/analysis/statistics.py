@@ -14,6 +14,13 @@ from tcl_lib.config import LOSS_NAMES, LOSS_PARAMETERS
 from tcl_lib.utils import files
 from tcl_lib.utils.words import digest, listed
 
+# Characters with a meaning in LaTeX, and how it writes them.
+ESCAPED = {character: f"\\{character}" for character in "{}%&#_$"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
 
 def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The runs of every setting, apart: a short name for files -> the setting's rows.
@@ -170,7 +177,9 @@ def markdown(table: pd.DataFrame, caption: str) -> str:
 
 def latex(table: pd.DataFrame, caption: str) -> str:
     """A table in LaTeX, for the package booktabs."""
-    caption = re.sub(r"([%&#_$])", r"\\\1", caption)  # pandas escapes the cells alone
+    caption = re.sub(
+        r"[\\~^{}%&#_$]", lambda found: ESCAPED[found[0]], caption
+    )  # pandas escapes only the cells
     text = table.to_latex(index=False, escape=True, caption=caption, position="tbp")
     for sign, command in {"±": r"$\pm$", "−": "$-$", "–": "--", "τ": r"$\tau$"}.items():
         text = text.replace(sign, command)

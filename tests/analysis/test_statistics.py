@@ -239,6 +239,13 @@ def test_the_printed_table(tmp_path):
     assert "standard deviation over the seeds" in markdown
 
 
+def test_a_caption_in_latex_shows_every_character():
+    text = statistics.latex(pd.DataFrame({"a^b": ["~"]}), r"\~^{}%&#_$ ±")
+    shown = r"\textbackslash{}\textasciitilde{}\textasciicircum{}\{\}\%\&\#\_\$ $\pm$"
+    assert f"\\caption{{{shown}}}" in text
+    assert r"a\textasciicircum b" in text
+
+
 def test_energy_by_layer_by_hand():
     operations = pd.DataFrame(
         {
