@@ -104,6 +104,8 @@ def stepwise_accuracy(logits: Tensor, labels: Tensor) -> pd.DataFrame:
 
 
 def _calibration_error(logits: Tensor, labels: Tensor) -> float:
+    # Torchmetrics, which computes in float32, would put a confidence of 1 into a bin of its own.
+    probabilities = logits.softmax(-1).clamp(max=np.nextafter(np.float32(1), np.float32(0)).item())
     return multiclass_calibration_error(
-        logits.softmax(-1), labels, num_classes=logits.shape[-1], n_bins=CALIBRATION_BINS, norm="l1"
+        probabilities, labels, num_classes=logits.shape[-1], n_bins=CALIBRATION_BINS, norm="l1"
     ).item()

@@ -105,11 +105,25 @@ def test_the_calibration_error_is_that_of_a_plain_loop_over_bins():
         assert row.calibration_error == pytest.approx(100 * expected.item(), abs=1e-4)
 
 
+def test_a_confidence_of_1_is_in_the_last_bin():
+    # 40 answers that are sure, half of them right; 60 with a confidence of 0.95, all right
+    sure, unsure = torch.tensor([1000.0, 0.0]).expand(40, 2), torch.tensor([np.log(19.0), 0.0]).expand(60, 2)
+    labels = torch.tensor([0, 1] * 20 + [0] * 60)
+    confidence, right = np.repeat([1.0, 0.95], [40, 60]), labels.numpy() == 0
+    expected = 0.0
+    for number in range(15):
+        inside = np.minimum((15 * confidence).astype(int), 14) == number
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    table = stepwise_accuracy(torch.cat([sure, unsure]).float()[None], labels)
+    assert table["calibration_error"].tolist() == pytest.approx([100 * expected], abs=1e-4)
+
+
 def test_who_is_sure_and_right_is_calibrated():
     labels = torch.tensor([0, 1, 1, 0])
     sure = 1000 * torch.nn.functional.one_hot(labels, 2).float()[None]
-    assert stepwise_accuracy(sure, labels)["calibration_error"].tolist() == [0.0]
-    assert stepwise_accuracy(-sure, labels)["calibration_error"].tolist() == [100.0]
+    assert stepwise_accuracy(sure, labels)["calibration_error"].tolist() == pytest.approx([0.0], abs=1e-4)
+    assert stepwise_accuracy(-sure, labels)["calibration_error"].tolist() == pytest.approx([100.0])
     unsure = torch.zeros(1, 4, 2)  # half of the answers (the first class) are right, and it says so
     assert stepwise_accuracy(unsure, labels)["calibration_error"].tolist() == pytest.approx([0.0])
 
