@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from tcl_lib.config import RunConfig
 
-
 log = logging.getLogger(__name__)
 
 
