@@ -177,9 +177,8 @@ def markdown(table: pd.DataFrame, caption: str) -> str:
 
 def latex(table: pd.DataFrame, caption: str) -> str:
     """A table in LaTeX, for the package booktabs."""
-    caption = re.sub(
-        r"[\\~^{}%&#_$]", lambda found: ESCAPED[found[0]], caption
-    )  # pandas escapes only the cells
+    # pandas escapes only the cells
+    caption = re.sub(r"[\\~^{}%&#_$]", lambda found: ESCAPED[found[0]], caption)
     text = table.to_latex(index=False, escape=True, caption=caption, position="tbp")
     for sign, command in {"±": r"$\pm$", "−": "$-$", "–": "--", "τ": r"$\tau$"}.items():
         text = text.replace(sign, command)

@@ -26,7 +26,8 @@ def views(rows: np.ndarray, names: list[str], data: str, side: int = 64) -> Figu
     figure = plt.figure(figsize=((left + wide) / dpi, (top + high) / dpi), layout="none")
     axes = figure.add_axes((left / (left + wide), 0, wide / (left + wide), high / (top + high)))
     axes.set_title(data, loc="left")
-    axes.imshow(mosaic.repeat(4 - channels if channels == 1 else 1, 2), interpolation="nearest")
+    rgb = mosaic.repeat(3, axis=2) if channels == 1 else mosaic
+    axes.imshow(rgb, interpolation="nearest")
     axes.set(xticks=[], yticks=(np.arange(len(rows)) + 0.5) * high / len(rows), yticklabels=names)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
