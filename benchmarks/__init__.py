@@ -1,1 +1,1 @@
-"""The field's libraries beside this one: speed and memory of a training step."""
+"""Speed and memory of a training step, beside other libraries for spiking neural networks."""

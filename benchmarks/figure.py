@@ -1,4 +1,4 @@
-"""The figure of a benchmark: time and memory of a step of training over T."""
+"""The figure of a benchmark: time and memory of a training step over T."""
 
 import pandas as pd
 import seaborn as sns
@@ -8,28 +8,34 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarForm
 
 from tcl_lib.figures.style import DOUBLE, drawing, entries, legend, panels, title
 
-NAMES = {"tcl_lib": "this study", "spikingjelly": "SpikingJelly", "snntorch": "snnTorch", "norse": "Norse"}
+NAMES = {
+    "tcl_lib": "this study",
+    "ReLU": "ReLU",
+    "spikingjelly": "SpikingJelly",
+    "snntorch": "snnTorch",
+    "norse": "Norse",
+}
+# Each subject has its own colour and marker, whichever other subjects a figure shows.
+COLOURS = dict(zip(NAMES, sns.color_palette("colorblind"), strict=False))
+MARKERS = dict(zip(NAMES, "oDs^v", strict=True))
 PRECISIONS = {"32-true": "float32", "bf16-mixed": "bf16"}
+LINES = {"32-true": "-", "bf16-mixed": "--"}
 
 
 @drawing
 def speed(table: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Milliseconds and peak memory of a step over T, from `benchmark.measure`'s table; bars are quartiles."""
+    """Return time (medians and quartiles) and peak memory over T, from the table of `speed.measure`."""
     figure, (time, memory) = panels(2, width, height=2.5, margin=0.8)
-    subjects = list(table["subject"].unique())
-    palette = dict(zip(subjects, sns.color_palette("colorblind", len(subjects)), strict=True))
-    markers = dict(zip(subjects, "oDs^vP", strict=False))
     for (subject, precision), rows in table.groupby(["subject", "precision"], sort=False):
-        drawn = {"color": palette[subject], "marker": markers[subject]}
-        drawn |= {"ls": "-" if precision == "32-true" else "--"}
-        label = f"{NAMES.get(subject, subject)}, {PRECISIONS[precision]}"
+        drawn = {"color": COLOURS[subject], "marker": MARKERS[subject], "ls": LINES[precision]}
+        label = f"{NAMES[subject]}, {PRECISIONS[precision]}"
         steps, median = rows["time_steps"], rows["median_ms"]
         time.errorbar(
             steps, median, [median - rows["low_ms"], rows["high_ms"] - median], label=label, **drawn
         )
         memory.plot(steps, rows["peak_memory_mb"], **drawn)
-    time.set(title="time", ylabel="ms a step (median, quartiles)")
-    memory.set(title="memory", ylabel="peak above what was held (MB)")
+    time.set(title="time", ylabel="ms per step (median, quartiles)")
+    memory.set(title="memory", ylabel="peak memory of a step (MB)")
     for axes in (time, memory):
         _double_logarithmic(axes, sorted(table["time_steps"].unique()))
     first = table.iloc[0]

@@ -1,11 +1,13 @@
-"""The same network in each of the field's libraries, as its documentation has a user write it.
+"""The same network in several libraries for spiking neural networks, written as their documentation does.
 
-64C3-AP2-64C3-AP2-128C3-128C3, global average pooling, a linear layer (`backbones.convnet`), with the neuron
-`v = 0.5 v + x`, threshold 1, hard reset: the same spikes from the same weights. The surrogate gradient is
-what each library calls a triangle (snnTorch's is none, Norse's is twice as wide here). An image is shown at
-every step; all give the mean of the logits over the steps, [B, K].
+The network is `backbones.convnet`: 64C3-AP2-64C3-AP2-128C3-128C3, global average pooling and a linear layer.
+The neuron is `v = 0.5 v + x` with threshold 1 and hard reset. The same weights give the same spikes. The
+surrogate gradient is what each library calls a triangle: snnTorch's is not a triangle, and Norse's is twice
+as wide here. An image is shown at every step; all networks return the mean of the logits over the steps.
 
-These are optional dependencies (`pip install -e ".[benchmark]"`), imported where they are used.
+The libraries are dependencies of this package (`pip install -e benchmarks`), imported where they are used.
+
+Shapes: T time steps, B batch, K classes.
 """
 
 from collections.abc import Callable
@@ -13,14 +15,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tcl_lib.backbones import SpikingNetwork, build_network
+from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.config import RunConfig
 from tcl_lib.neurons import Spiking
+from tcl_lib.training.build import build_network
 
 PLAN = (64, "pool", 64, "pool", 128, 128)
 
 
 def _plain(conv, norm, pool, neuron, channels: int) -> list[nn.Module]:
+    """Return the layers of `PLAN`, built with a library's classes."""
     layers: list[nn.Module] = []
     for width in PLAN:
         if width == "pool":
@@ -32,7 +36,7 @@ def _plain(conv, norm, pool, neuron, channels: int) -> list[nn.Module]:
 
 
 class _Peer(nn.Module):
-    """A library's network, and how a batch goes through it: [B, C, H, W] -> [B, K]."""
+    """A library's network, and the function that runs a batch through it: [B, C, H, W] -> [B, K]."""
 
     def __init__(self, network: nn.Module, run: Callable[[nn.Module, Tensor], Tensor]):
         super().__init__()
@@ -43,7 +47,7 @@ class _Peer(nn.Module):
 
 
 def spikingjelly(time_steps: int, channels: int, classes: int) -> nn.Module:
-    """SpikingJelly, multi-step: its layers fold time into the batch."""
+    """Return the network in SpikingJelly's multi-step mode: its layers fold time into the batch."""
     from spikingjelly.activation_based import functional, layer
 
     layers = _plain(layer.Conv2d, layer.BatchNorm2d, layer.AvgPool2d, _spikingjelly_lif, channels)
@@ -67,7 +71,7 @@ def _spikingjelly_lif() -> nn.Module:
 
 
 def snntorch(time_steps: int, channels: int, classes: int) -> nn.Module:
-    """snnTorch: hidden states, a loop over time around the whole network."""
+    """Return the network in snnTorch, with hidden states and a loop over time around the whole network."""
     import snntorch
     from snntorch import surrogate, utils
 
@@ -87,11 +91,11 @@ def snntorch(time_steps: int, channels: int, classes: int) -> nn.Module:
 
 
 def norse(time_steps: int, channels: int, classes: int) -> nn.Module:
-    """Norse's own modules, its parameters as `neurons.lif` has them; a loop over time."""
+    """Return the network of Norse's own modules, in a loop over time."""
     from norse.torch import LIFBoxCell, LIFBoxParameters, SequentialState
 
     def lif() -> nn.Module:
-        # its membrane takes half of its input: the threshold is halved instead, which is the same work
+        # The neuron halves its input. Half the threshold gives the same spikes, for the same work.
         return LIFBoxCell(LIFBoxParameters(tau_mem_inv=0.5, v_th=0.5, method="triangle", alpha=1.0), dt=1.0)
 
     layers = _plain(nn.Conv2d, nn.BatchNorm2d, nn.AvgPool2d, lif, channels)
@@ -115,19 +119,19 @@ PEERS: dict[str, Callable[[int, int, int], nn.Module]] = {
 
 
 def ours(config: RunConfig, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network of this study."""
+    """Return the network of this study."""
     return _MeanLogits(build_network(config, image_shape, classes))
 
 
 def relu(config: RunConfig, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The limit: the same network of T times as many images with ReLU for its neurons."""
+    """Return the limit: the same network with ReLU in the place of its neurons, on T times as many images."""
     network = build_network(config, image_shape, classes)
     _replace_neurons(network, nn.ReLU)
     return _MeanLogits(network, still=False)
 
 
 def spikingjelly_neurons(config: RunConfig, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """The network of this study with SpikingJelly's neurons, for backbones that it does not have."""
+    """Return the network of this study with SpikingJelly's neurons."""
     from spikingjelly.activation_based import functional
 
     network = build_network(config, image_shape, classes)
@@ -137,7 +141,10 @@ def spikingjelly_neurons(config: RunConfig, image_shape: tuple[int, int, int], c
 
 
 class _MeanLogits(nn.Module):
-    """[B, C, H, W] -> [B, K]. Not `still`: every step is computed, as of frames that differ."""
+    """The mean of a network's logits over the steps: [B, C, H, W] -> [B, K].
+
+    With `still=False` every layer computes every step, as it does for frames that differ.
+    """
 
     def __init__(self, network: SpikingNetwork, still: bool = True):
         super().__init__()
@@ -150,7 +157,7 @@ class _MeanLogits(nn.Module):
 
 
 class _Neurons(nn.Module):
-    """Others' neurons in the place of `Spiking`."""
+    """Another library's neurons, with the interface of `Spiking`."""
 
     def __init__(self, neurons: nn.Module):
         super().__init__()

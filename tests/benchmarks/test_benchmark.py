@@ -1,4 +1,4 @@
-"""The benchmark: that it measures what it says, of networks that are the same."""
+"""The benchmark measures equal networks, and reports what it measures."""
 
 from importlib import metadata
 
@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import speed
-from benchmarks import peers
-from benchmarks.speed import Benchmark, exponents, measure, measure_steps, subjects
+from benchmarks import peers, speed
+from benchmarks import subjects as of_subjects
+from benchmarks.parameters import Benchmark
+from benchmarks.speed import exponents, measure, measure_steps
+from benchmarks.subjects import subjects
 from tcl_lib.config import RunConfig
 
 
@@ -80,35 +82,66 @@ def test_the_limit_is_the_same_network_on_every_step():
     assert [p.shape for p in network.parameters()] == [p.shape for p in ours.parameters()]
 
 
-def test_what_is_not_installed_is_left_out_and_named(monkeypatch, capsys):
+def test_what_is_not_installed_is_left_out_and_named(monkeypatch):
     def missing(name):
         if name in peers.PEERS:
             raise metadata.PackageNotFoundError(name)
         return "1"
 
-    monkeypatch.setattr(speed.metadata, "version", missing)
-    found = subjects(Benchmark())
+    monkeypatch.setattr(of_subjects.metadata, "version", missing)
+    with pytest.warns(UserWarning, match="is left out") as caught:
+        found = subjects(Benchmark())
     assert [(s.name, s.precision) for s in found] == [
         (name, precision) for precision in ("32-true", "bf16-mixed") for name in ("tcl_lib", "ReLU")
     ]
-    assert "left out snntorch: it is not installed" in capsys.readouterr().out
+    assert [str(warning.message) for warning in caught] == [
+        f"{library} is left out: it is not installed (pip install -e benchmarks)" for library in peers.PEERS
+    ]
+
+
+def test_another_backbone_has_spikingjelly_s_neurons_alone(monkeypatch):
+    monkeypatch.setattr(of_subjects.metadata, "version", lambda name: "1")
+    with pytest.warns(UserWarning, match="is left out") as caught:
+        found = subjects(Benchmark(backbone="vggsnn", precisions=["32-true"]))
+    assert [s.name for s in found] == ["tcl_lib", "ReLU", "spikingjelly"]
+    assert [str(warning.message) for warning in caught] == [
+        f"{library} is left out: it is only measured with backbone='convnet'"
+        for library in ("snntorch", "norse")
+    ]
+
+
+def test_only_spikingjelly_runs_in_bf16_too(monkeypatch):
+    monkeypatch.setattr(of_subjects.metadata, "version", lambda name: "1")
+    for precisions, expected in (
+        (["32-true", "bf16-mixed"], ["32-true", "bf16-mixed"]),
+        (["32-true"], ["32-true"]),
+    ):
+        found = subjects(Benchmark(precisions=precisions))
+        assert [s.precision for s in found if s.name == "spikingjelly"] == expected
+        assert [s.precision for s in found if s.name in ("snntorch", "norse")] == ["32-true"] * 2
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"time_steps": []}, "time_steps=[]: must hold one value at the least"),
-        ({"time_steps": [0]}, "time_steps=[0]: must be"),
-        ({"libraries": ["bindsnet"]}, "libraries=['bindsnet']: must be"),
-        ({"precisions": "bf16-mixed"}, "precisions='bf16-mixed': must be"),
-        ({"rounds": 1}, "rounds=1: must be a whole number >= 2"),
-        ({"backbone": "resnet18"}, "backbone='resnet18': must be"),
+        ({"time_steps": []}, "time_steps=[]: must have at least one item"),
+        ({"precisions": []}, "precisions=[]: must have at least one item"),
+        ({"time_steps": [0]}, "time_steps=[0]: item 0 must be greater than or equal to 1"),
+        (
+            {"libraries": ["bindsnet"]},
+            "libraries=['bindsnet']: item 0 must be 'spikingjelly', 'snntorch' or 'norse'",
+        ),
+        ({"precisions": "bf16-mixed"}, "precisions='bf16-mixed': must be a valid list"),
+        ({"rounds": 1}, "rounds=1: must be greater than or equal to 2"),
+        ({"batch_size": 15}, "batch_size=15: must be greater than or equal to 16"),
+        ({"long_time_steps": 3}, "long_time_steps=3: must be greater than or equal to 4"),
+        ({"backbone": "resnet18"}, "backbone='resnet18': must be 'convnet', 'vggsnn' or 'resnet19'"),
     ],
 )
-def test_what_makes_no_sense_is_refused(parameters, message):
+def test_invalid_parameters_are_refused(parameters, message):
     with pytest.raises(ValueError, match="must") as caught:
         Benchmark(**parameters)
-    assert str(caught.value).startswith(message)
+    assert str(caught.value) == message
 
 
 def test_a_table_of_a_small_benchmark():
@@ -141,3 +174,10 @@ def test_the_exponent_of_a_power_law():
     untold = table.assign(subject="ours", precision="32-true", peak_memory_mb=0.0)
     assert np.isnan(exponents(untold).loc[0, "memory"])
     assert exponents(table[:1].assign(subject="ours", precision="32-true")).empty
+
+
+def test_uncompiled_neurons_are_reported(monkeypatch):
+    monkeypatch.setattr(speed, "compile_neurons", lambda network, device: "no compiler")
+    small = Benchmark(batch_size=16, image_size=8, rounds=2, device="cpu")
+    with pytest.warns(UserWarning, match="the neurons of tcl_lib run uncompiled: no compiler"):
+        measure_steps(small, {"one": small.config(1)})
