@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network
 from tcl_lib.backbones import Folded, ResidualBlock
-from tcl_lib.neurons import Spiking
+from tcl_lib.neurons import Spiking, lif_box_neuron
 
 
 def network(shape=(3, 16, 16), classes=10, **changes):
@@ -70,7 +70,8 @@ def test_stem_width_is_that_of_the_stem():
     ],
 )
 def test_shapes_time_first(backbone, shape, features, loss):
-    net = network(shape, 7, backbone=backbone, time_steps=3, loss=loss, projection_dim=20)
+    options = {"projection_dim": 20} if loss == "stcl" else {}
+    net = network(shape, 7, backbone=backbone, time_steps=3, loss=loss, **options)
     out = net(torch.randn(2, *shape))
     assert out._fields == ("logits", "embeddings", "features")
     assert out.logits.shape == (3, 2, 7)
@@ -162,9 +163,9 @@ def test_folded_layers_see_time_in_the_batch():
 
 def test_residual_block_adds_the_shortcut_before_the_neurons():
     torch.manual_seed(0)
-    block = ResidualBlock(RunConfig(), 4, 6, stride=2)
+    block = ResidualBlock(4, 6, stride=2)
     x = torch.rand(3, 2, 4, 8, 8)
-    fire = Spiking()
+    fire = Spiking(lif_box_neuron())
     first, second = block.residual[0], block.residual[2]
     expected = fire(second(fire(first(x))) + block.shortcut(x))
     assert torch.equal(block(x), expected)
@@ -227,13 +228,12 @@ STEP = """
 import torch
 from pathlib import Path
 from tcl_lib import RunConfig, build_network
-from tcl_lib.losses import LOSSES
-from tcl_lib.training.loop import build_optimizer
+from tcl_lib.training.build import LOSSES, build_optimizer, total_loss
 config = RunConfig(dataset="dvs_cifar10", backbone="vggsnn", loss="tcl", time_steps=10, batch_size=16)
 network = build_network(config, (2, 48, 48), 10).to(memory_format=torch.channels_last)
 optimizer = build_optimizer(network, config)
 output = network(torch.rand(10, 16, 2, 48, 48))
-sum(LOSSES["tcl"](output, torch.arange(16) % 10, config).values()).backward()
+total_loss(LOSSES["tcl"](output, torch.arange(16) % 10, config), config).backward()
 optimizer.step()
 print(1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]))
 """

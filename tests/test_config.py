@@ -3,20 +3,23 @@
 import ast
 import dataclasses
 import json
+import pydoc
+import re
 import subprocess
 import sys
 import typing
 
 import pytest
+import yaml
 from papermill import inspect_notebook
 
 from tcl_lib import RunConfig
 from tcl_lib.backbones import BACKBONES
-from tcl_lib.config import LOSS_NAMES
-from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
-from tcl_lib.data.loading import SOURCES
-from tcl_lib.losses import LOSSES, RELATIONS
+from tcl_lib.config import DATASETS, LOSS_NAMES, without_effect
+from tcl_lib.losses import RELATIONS
 from tcl_lib.neurons import NEURONS
+from tcl_lib.training.build import LOSSES
+from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 NOTEBOOK = REPOSITORY / "notebooks" / "train.ipynb"
 
@@ -33,7 +36,7 @@ def test_fields_and_defaults_are_the_parameters_cell():
 @pytest.mark.parametrize(
     ("field", "known"),
     [
-        ("dataset", SOURCES),
+        ("dataset", DATASETS),
         ("backbone", BACKBONES),
         ("neuron", NEURONS),
         ("loss", LOSSES),
@@ -55,57 +58,58 @@ def test_relations_are_what_the_losses_know():
         ("dataset", "mnist", "'digits', 'cifar10', 'cifar100', 'folder'"),
         ("dataset", None, "'digits'"),
         ("backbone", "resnet18", "'resnet19'"),
-        ("loss", "supcon", "'ce', 'per_step_ce', 'tcl', 'stcl'"),
-        ("neuron", "izhikevich", "'lif_box', 'lif'"),
-        ("precision", "fp8", "'32-true', 'bf16-mixed'"),
-        ("optimizer", "adam", "'sgd', 'adamw'"),
+        ("loss", "supcon", "'ce', 'per_step_ce', 'tcl' or 'stcl'"),
+        ("neuron", "izhikevich", "'lif_box' or 'lif'"),
+        ("precision", "fp8", "'auto', '32-true' or 'bf16-mixed'"),
+        ("optimizer", "adam", "'sgd' or 'adamw'"),
         ("device", "tpu", "'auto', 'cpu'"),
-        ("ce_term", "last", "'mean', 'per_step'"),
-        ("time_steps", 0, ">= 1"),
-        ("time_steps", 4.0, ">= 1"),
-        ("time_steps", "4", ">= 1"),
-        ("time_steps", True, ">= 1"),
-        ("temperature", 0, "> 0"),
-        ("temperature", -0.1, "> 0"),
-        ("temperature", float("nan"), "> 0"),
-        ("temperature", float("inf"), "> 0"),
-        ("temperature", "0.1", "> 0"),
-        ("batch_size", 1, ">= 2"),
-        ("lr", "1e-3", "> 0"),
-        ("lr", True, "> 0"),
-        ("decay", 1.0, "< 1"),
-        ("tet_lambda", 1, "< 1"),
-        ("v_th", 0, "> 0"),
+        ("ce_term", "last", "'mean' or 'per_step'"),
+        ("time_steps", 0, "must be greater than or equal to 1"),
+        ("time_steps", 4.0, "must be a valid integer"),
+        ("time_steps", "4", "must be a valid integer"),
+        ("time_steps", True, "must be a valid integer"),
+        ("temperature", 0, "must be greater than 0"),
+        ("temperature", -0.1, "must be greater than 0"),
+        ("temperature", float("nan"), "must be a finite number"),
+        ("temperature", float("inf"), "must be a finite number"),
+        ("temperature", "0.1", "must be a valid number"),
+        ("batch_size", 1, "must be greater than or equal to 2"),
+        ("lr", "1e-3", "must be a valid number (this is text: in YAML write 1.0e-3)"),
+        ("lr", True, "must be a valid number"),
+        ("decay", 1.0, "must be less than 1"),
+        ("tet_lambda", 1, "must be less than 1"),
+        ("v_th", 0, "must be greater than 0"),
         ("augment", "false", "True or False (on papermill's command line: -p augment False)"),
         ("augment", 1, "True or False"),
-        ("flip", "no", "True or False or None"),
+        ("flip", "no", "must be True or False, or None"),
         ("overwrite", "True", "True or False"),
-        ("seed", -1, "from 0"),
-        ("seed", 2**32, "from 0 to 4294967295"),
-        ("epochs", 0, ">= 1"),
-        ("train_size", 1, ">= 2 or None"),
-        ("validation_fraction", 0, "> 0 and <= 0.5"),
-        ("positives", "class", "a list of any of 'class', 'time', 'view'"),
-        ("positives", ["class", "step"], "'time'"),
-        ("positives", ("class",), "a list"),
+        ("seed", -1, "must be greater than or equal to 0"),
+        ("seed", 2**32, "must be less than 4294967296"),
+        ("epochs", 0, "must be greater than or equal to 1"),
+        ("train_size", 1, "must be greater than or equal to 2, or None"),
+        ("validation_fraction", 0, "must be greater than 0"),
+        ("validation_fraction", 0.6, "must be less than or equal to 0.5"),
+        ("positives", "class", "must be a valid list"),
+        ("positives", ["class", "step"], "item 1 must be 'class', 'time' or 'view'"),
+        ("positives", ("class",), "must be a valid list"),
         ("run_name", "../elsewhere", "letters, digits"),
         ("run_name", "", "letters, digits"),
         ("run_name", "..", "starting with a letter or digit"),
-        ("data_root", 3, "a folder's path or None"),
-        ("data_root", "", "a folder's path or None"),
-        ("runs_dir", "", "a folder's path or None"),
-        ("lr", 10**400, "> 0"),
-        ("frame_by", "events", "'time', 'count'"),
-        ("frame_size", 0, ">= 1 or None"),
-        ("frame_size", [48, 48], ">= 1 or None"),
-        ("count_scale", "log", "'max', 'none'"),
-        ("count_scale", None, "'max', 'none'"),
-        ("split", "random", "'tet', 'tebn', 'spikingjelly', 'seeded'"),
-        ("event_augmentation", "flip", "'roll', 'nda'"),
-        ("sensor_size", 128, "[width, height], two whole numbers from 1 to 10000 or None"),
-        ("sensor_size", [128], "[width, height], two whole numbers from 1 to 10000 or None"),
-        ("sensor_size", [128, 0], "[width, height], two whole numbers from 1 to 10000 or None"),
-        ("sensor_size", (128, 128), "[width, height]"),
+        ("data_root", 3, "must be a valid string, or None"),
+        ("data_root", "", "must be the path of a folder, or None"),
+        ("runs_dir", "", "must be the path of a folder, or None"),
+        ("lr", 10**400, "must be a "),
+        ("frame_by", "events", "'time' or 'count'"),
+        ("frame_size", 0, "must be greater than or equal to 1, or None"),
+        ("frame_size", [48, 48], "must be a valid integer, or None"),
+        ("count_scale", "log", "'max' or 'none'"),
+        ("count_scale", None, "'max' or 'none'"),
+        ("split", "random", "'tet', 'tebn', 'spikingjelly' or 'seeded'"),
+        ("event_augmentation", "flip", "'roll' or 'nda'"),
+        ("sensor_size", 128, "must be a valid list, or None"),
+        ("sensor_size", [128], "[width, height], two whole numbers from 1 to 10000, or None"),
+        ("sensor_size", [128, 0], "[width, height], two whole numbers from 1 to 10000, or None"),
+        ("sensor_size", (128, 128), "must be a valid list, or None"),
         ("sensor_size", [10**6, 10**6], "from 1 to 10000"),
         ("sensor_size", "[34, 34]", "(on papermill's command line: -y 'sensor_size: [34, 34]')"),
         ("skip_bad_recordings", "yes", "True or False"),
@@ -170,9 +174,13 @@ def test_another_split_is_another_run():
     assert one.identity() != other.identity()
 
 
-def test_positives_that_a_loss_does_not_use_are_not_its_concern():
-    assert RunConfig(loss="ce", positives=[]).positives == []
-    assert RunConfig(loss="stcl", positives=["view"], time_steps=1).views == 2
+def test_num_views_is_what_the_loss_needs_or_what_is_asked_for():
+    assert RunConfig(loss="stcl", positives=["view"], time_steps=1).num_views == 2
+    assert RunConfig(loss="tcl").num_views == RunConfig(loss="ce").num_views == 1
+    assert RunConfig(loss="ce", views=2).num_views == 2
+    assert RunConfig(loss="ce", views=2).identity() != RunConfig(loss="ce").identity()
+    with pytest.raises(ValueError, match="augment=False: loss='ce' with views=2 would train on equal views"):
+        RunConfig(loss="ce", views=2, augment=False)
 
 
 def test_whole_numbers_are_taken_where_a_float_belongs():
@@ -189,6 +197,41 @@ def test_a_config_cannot_be_changed():
     mine = RunConfig(positives=positives)
     positives.append("time")
     assert mine.positives == ["class"]
+
+
+def test_runconfig_refuses_an_unknown_parameter_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"^unknown parameter temprature, did you mean temperature\?$"):
+        RunConfig(temprature=0.2)
+
+
+def test_runconfig_says_how_yaml_writes_a_number_that_arrived_as_text():
+    value = yaml.safe_load("lr: 1e-3")["lr"]
+    assert value == "1e-3"  # YAML 1.1 wants a point in a number with an exponent
+    with pytest.raises(ValueError, match=r"^lr='1e-3': .* \(this is text: in YAML write 1\.0e-3\)$"):
+        RunConfig(lr=value)
+    assert RunConfig(lr=yaml.safe_load("1.0e-3")).lr == 0.001
+
+
+def test_help_of_runconfig_describes_every_parameter():
+    text = pydoc.render_doc(RunConfig, renderer=pydoc.plaintext)
+    assert "<function" not in text
+    assert "<lambda>" not in text
+    described = dict(re.findall(r"^ \|\s+(\w+): (\S.+)$", inspect_args(text), re.MULTILINE))
+    assert list(described) == [field.name for field in dataclasses.fields(RunConfig)]
+    assert all(len(words) > 10 for words in described.values()), described
+
+
+def inspect_args(text: str) -> str:
+    """The part of a help text between "Args:" and the paragraph behind it."""
+    return re.search(r"Args:\n(.*?)\n \|\s*\n", text, re.DOTALL).group(1)
+
+
+def test_precision_auto_becomes_the_precision_that_is_fast_here(monkeypatch):
+    for fast in ("32-true", "bf16-mixed"):
+        monkeypatch.setattr("tcl_lib.utils.devices.fast_precision", lambda device, fast=fast: fast)
+        config = RunConfig(precision="auto", device="cpu")
+        assert config.precision == fast
+        assert config.identity() == RunConfig(precision=fast, device="cpu").identity()
 
 
 def test_replace_checks_again():
@@ -219,19 +262,42 @@ def test_further_parameters_make_a_hash():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "idle"),
+    ("parameters", "name", "reason"),
     [
-        ({"loss": "ce"}, {"temperature": 0.5, "contrastive_weight": 2.0, "positives": ["class"]}),
-        ({"loss": "per_step_ce"}, {"ce_term": "per_step", "projection_dim": 0}),
-        ({"loss": "ce"}, {"tet_lambda": 0.5}),
-        ({"loss": "tcl"}, {"tet_lambda": 0.5}),
-        ({"loss": "tcl"}, {"positives": ["time", "class"]}),
-        ({"loss": "stcl", "time_steps": 1}, {"positives": ["class", "view"]}),
-        ({"optimizer": "adamw"}, {"momentum": 0.5}),
-        ({"backbone": "convnet"}, {"stem_width": 16}),
+        *(
+            ({"loss": loss, name: value}, name, f"loss='{loss}'")
+            for loss in ("ce", "per_step_ce")
+            for name, value in (("temperature", 0.5), ("contrastive_weight", 2.0), ("positives", ["class"]))
+        ),
+        ({"loss": "per_step_ce", "ce_term": "per_step"}, "ce_term", "loss='per_step_ce'"),
+        ({"loss": "per_step_ce", "projection_dim": 0}, "projection_dim", "loss='per_step_ce'"),
+        ({"loss": "ce", "tet_lambda": 0.5}, "tet_lambda", "loss='ce' and ce_term='mean'"),
+        ({"loss": "tcl", "tet_lambda": 0.5}, "tet_lambda", "loss='tcl' and ce_term='mean'"),
+        ({"optimizer": "adamw", "momentum": 0.5}, "momentum", "optimizer='adamw'"),
+        ({"backbone": "convnet", "stem_width": 16}, "stem_width", "backbone='convnet'"),
     ],
 )
-def test_what_has_no_effect_does_not_change_what_a_run_is(parameters, idle):
+def test_runconfig_refuses_a_parameter_without_effect(parameters, name, reason):
+    with pytest.raises(ValueError, match="has no effect") as caught:
+        RunConfig(**parameters)
+    assert str(caught.value) == f"{name}={parameters[name]!r}: has no effect with {reason}"
+    idle = without_effect(RunConfig().to_dict() | parameters)
+    assert idle[name] == reason
+    assert name not in RunConfig(**{k: v for k, v in parameters.items() if k != name}).identity()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "idle"),
+    [
+        ({"loss": "tcl"}, {"positives": ["time", "class"]}),
+        ({"loss": "stcl", "time_steps": 1}, {"positives": ["class", "view"]}),
+        ({"loss": "stcl"}, {"views": 2}),
+        ({"loss": "ce"}, {"views": 1}),
+        ({"dataset": "cifar10"}, {"flip": True}),
+        ({"dataset": "dvs_cifar10"}, {"frame_size": 48}),
+    ],
+)
+def test_identity_is_the_same_for_two_ways_to_say_the_same(parameters, idle):
     one, other = RunConfig(**parameters), RunConfig(**parameters, **idle)
     assert one.identity() == other.identity()
     assert one.name == other.name
@@ -341,7 +407,7 @@ def test_a_missing_parameter_is_named():
 
 
 @pytest.mark.parametrize(
-    "module", ["", ".config", ".runs", ".figures", ".summary", ".similarity", ".projection", ".sweep"]
+    "module", ["", ".config", ".runs", ".figures", ".analysis.statistics", ".analysis.similarity", ".analysis.tsne", ".training.grids", ".utils.notebooks"]
 )
 def test_imports_no_torch(module):
     module = f"tcl_lib{module}"

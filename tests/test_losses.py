@@ -2,6 +2,10 @@
 
 import itertools
 import math
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,10 +14,9 @@ from pytorch_metric_learning.losses import SupConLoss
 from pytorch_metric_learning.reducers import MeanReducer
 from torch.testing import assert_close
 
-from tcl_lib import RunConfig
+from tcl_lib import RunConfig, losses
 from tcl_lib.backbones import NetworkOutput
 from tcl_lib.losses import (
-    LOSSES,
     RELATIONS,
     ce,
     per_step_ce,
@@ -21,6 +24,7 @@ from tcl_lib.losses import (
     supervised_contrastive_loss,
     temporal_contrastive_loss,
 )
+from tcl_lib.training.build import LOSSES, total_loss
 from tcl_lib.utils.devices import peak_memory
 
 SUBSETS = [subset for size in range(4) for subset in itertools.combinations(RELATIONS, size)]
@@ -150,6 +154,38 @@ def test_order_of_the_batch_time_and_views_does_not_matter():
         assert_close(temporal_contrastive_loss(changed, of), expected)
 
 
+def test_temporal_contrastive_loss_takes_embeddings_of_one_view_without_its_axis():
+    embeddings, labels = random_batch(3, 1, 6)
+    value, gradient = value_and_gradient(temporal_contrastive_loss, embeddings[:, 0], labels, 0.2)
+    expected, expected_gradient = value_and_gradient(temporal_contrastive_loss, embeddings, labels, 0.2)
+    assert torch.equal(value, expected)
+    assert torch.equal(gradient, expected_gradient[:, 0])
+
+
+ALONE = """
+import sys, torch, losses
+assert losses.__file__.startswith(sys.argv[1]), losses.__file__
+z = torch.ones(2, 3, 4, requires_grad=True)
+labels = torch.tensor([0, 0, 1])
+loss = losses.temporal_contrastive_loss(z, labels) + losses.per_step_ce(z, labels, 0.1) + losses.ce(z, labels)
+loss.backward()
+print(losses.temporal_contrastive_loss(z, labels).item())
+print(sorted(name for name in sys.modules if name.startswith(("tcl_lib", "norse", "pydantic"))))
+"""
+
+
+def test_losses_py_works_alone_in_another_project(tmp_path):
+    shutil.copy(losses.__file__, tmp_path / "losses.py")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # -P: no folder of the caller's on the path; tcl_lib may be installed and must not be imported
+    command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, sys.argv[1])\n{ALONE}", tmp_path]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    value, loaded = done.stdout.splitlines()
+    assert float(value) == pytest.approx(math.log(2 * 3 - 1), rel=1e-6)
+    assert loaded == "[]"
+
+
 def test_an_anchor_without_positive_counts_as_a_negative_only():
     embeddings, _ = random_batch(1, 1, 3)
     labels = torch.tensor([0, 0, 1])
@@ -229,7 +265,8 @@ def test_a_step_down_the_gradient_draws_positives_together():
 @pytest.mark.parametrize(
     ("shape", "labels", "options", "words"),
     [
-        ((2, 3, 4), 3, {}, r"\[T, V, B, P\] and \[B\]"),
+        ((3, 4), 3, {}, r"\[T, V, B, P\] or \[T, B, P\], and \[B\]"),
+        ((2, 3, 4), 2, {}, r"embeddings \[2, 1, 3, 4\], labels \[2\]"),
         ((2, 1, 3, 4), 4, {}, r"labels \[4\]"),
         ((2, 1, 3, 4), 3, {"temperature": 0.0}, "temperature=0.0"),
         ((2, 1, 3, 4), 3, {"positives": ("clas",)}, "clas"),
@@ -273,7 +310,10 @@ def output(views: int) -> tuple[NetworkOutput, torch.Tensor]:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_a_run_minimises(loss):
-    config = RunConfig(loss=loss, contrastive_weight=0.7, temperature=0.2, tet_lambda=0.1)
+    changes = {"contrastive_weight": 0.7, "temperature": 0.2} if loss in ("tcl", "stcl") else {}
+    if loss == "per_step_ce":
+        changes = {"tet_lambda": 0.1}
+    config = RunConfig(loss=loss, **changes)
     batch, labels = output(config.num_views)
     terms = LOSSES[loss](batch, labels, config)
     everyone = torch.cat([labels] * config.num_views)
@@ -284,7 +324,11 @@ def test_what_a_run_minimises(loss):
     if config.contrastive:
         # view by view: the second view of sample i stands at 4 + i
         embeddings = batch.embeddings.view(3, config.num_views, 4, 6)
-        assert_close(terms["contrastive"], 0.7 * temporal_contrastive_loss(embeddings, labels, 0.2))
+        contrastive = temporal_contrastive_loss(embeddings, labels, 0.2)
+        assert_close(terms["contrastive"], contrastive)  # not weighted
+        assert_close(total_loss(terms, config), terms["cross_entropy"] + 0.7 * contrastive)
+    else:
+        assert torch.equal(total_loss(terms, config), terms["cross_entropy"])
     assert set(terms) == ({"cross_entropy", "contrastive"} if config.contrastive else {"cross_entropy"})
 
 
@@ -294,13 +338,14 @@ def test_switches_of_the_ablation_reach_the_loss():
     terms = LOSSES["tcl"](batch, labels, config)
     assert_close(terms["cross_entropy"], per_step_ce(batch.logits, labels, 0.2))
     expected = temporal_contrastive_loss(batch.embeddings[:, None], labels, 0.1, ("time",))
-    assert_close(terms["contrastive"], 0.5 * expected)
+    assert_close(terms["contrastive"], expected)
+    assert_close(total_loss(terms, config), terms["cross_entropy"] + 0.5 * expected)
 
 
 def test_weight_zero_is_the_cross_entropy():
     batch, labels = output(1)
-    terms = LOSSES["tcl"](batch, labels, RunConfig(loss="tcl", contrastive_weight=0.0))
-    assert torch.equal(sum(terms.values()), ce(batch.logits, labels))
+    config = RunConfig(loss="tcl", contrastive_weight=0.0)
+    assert torch.equal(total_loss(LOSSES["tcl"](batch, labels, config), config), ce(batch.logits, labels))
 
 
 def test_a_large_batch_fits():
