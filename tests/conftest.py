@@ -28,6 +28,11 @@ hypothesis.settings.register_profile("random", deadline=None, max_examples=1000,
 hypothesis.settings.load_profile("same")
 
 
+def messages(warned) -> list[str]:
+    """What `pytest.warns` or `recwarn` caught, of ours, as text."""
+    return [str(warning.message) for warning in warned if warning.category is UserWarning]
+
+
 def too_long(*values):
     """A parameter's values in tests that only `make soak` has the time for."""
     return [pytest.param(value, marks=pytest.mark.soak) for value in values]

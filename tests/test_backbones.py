@@ -239,6 +239,7 @@ print(1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split(
 """
 
 
+@pytest.mark.soak
 def test_vggsnn_learns_from_ten_event_frames_in_less_than_8_gb():
     done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True)
     assert 1e9 < int(done.stdout) < 5e9  # 3.4 GB, after more steps too

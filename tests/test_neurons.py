@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -12,9 +13,15 @@ from norse.torch.functional.lif_box import (
     LIFBoxParameters,
     lif_box_feed_forward_step,
 )
+from norse.torch.functional.lif_adex import (
+    LIFAdExFeedForwardState,
+    LIFAdExParameters,
+    lif_adex_feed_forward_step,
+)
 from torch.testing import assert_close
 
-from tcl_lib.neurons import NEURONS, Spiking, compile_neurons, lif, lif_synaptic
+from tcl_lib.backbones import convnet
+from tcl_lib.neurons import NEURONS, Neuron, Spiking, compile_neurons, lif, lif_box_neuron, lif_neuron, lif_synaptic, run, spikes
 
 
 class Triangle(torch.autograd.Function):
@@ -115,6 +122,77 @@ def norse_synaptic(current, decay, v_th):
     return torch.stack(spikes)
 
 
+NORSE = {"lif_box": norse_box, "lif": norse_synaptic}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("decay", "v_th"), [(0.5, 1.0), (0.9, 0.7), (0.0, 1.3)])
+@pytest.mark.parametrize("name", NEURONS)
+def test_run_is_a_loop_of_norse_s_step_bit_for_bit(name, decay, v_th, dtype):
+    """Spikes and gradient of `run`; those of `spikes` are equal to the bit and within rounding."""
+    generator = torch.Generator().manual_seed(4)
+    values = 1.5 * torch.randn(8, 3, 5, generator=generator, dtype=dtype)
+    weight = torch.randn(8, 3, 5, generator=generator, dtype=dtype)
+    neuron = NEURONS[name](decay, v_th)
+    functions = (lambda x: NORSE[name](x, decay, v_th), partial(run, neuron), partial(spikes, neuron))
+    results = []
+    for function in functions:
+        current = values.clone().requires_grad_()
+        fired = function(current)
+        results.append((fired, *torch.autograd.grad((fired * weight).sum(), current)))
+    (loop, gradient), (plain, plain_gradient), (written, written_gradient) = results
+    assert 0.05 < loop.mean() < 0.95
+    assert torch.equal(plain, loop)
+    assert torch.equal(plain_gradient, gradient)
+    assert torch.equal(written, loop)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}[dtype]
+    assert_close(written_gradient, gradient, rtol=tolerance, atol=tolerance)
+
+
+def test_lif_is_the_loop_of_norse_s_step_at_the_defaults():
+    current = torch.randn(6, 4, 3, dtype=torch.float64, requires_grad=True)
+    expected = run(lif_box_neuron(), current)
+    assert torch.equal(lif(current), expected)
+    found, wanted = (torch.autograd.grad(fired.sum(), current)[0] for fired in (lif(current), expected))
+    assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def adex(**parameters) -> Neuron:
+    """Norse's adaptive exponential neuron, which has no fused form."""
+    chosen = LIFAdExParameters(method="triangle", alpha=1.0, **parameters)
+    return Neuron(lif_adex_feed_forward_step, chosen, LIFAdExFeedForwardState(*torch.zeros(3)))
+
+
+def test_spikes_of_any_neuron_of_norse_are_those_of_its_loop():
+    current = torch.rand(12, 2, 5, dtype=torch.float64, requires_grad=True)
+    neuron = adex(v_th=torch.tensor(0.2))
+    state, expected = neuron.rest, []
+    for x in current:
+        fired, state = lif_adex_feed_forward_step(x, state, neuron.parameters, dt=0.001)
+        expected.append(fired)
+    expected = torch.stack(expected)
+    assert 0.02 < expected.mean() < 0.98
+    for found in (run(neuron, current), spikes(neuron, current), spikes(neuron, current, compiled=True)):
+        assert torch.equal(found, expected)
+        found, wanted = (torch.autograd.grad(s.sum(), current, retain_graph=True)[0] for s in (found, expected))
+        assert torch.equal(found, wanted)
+        assert found.any()
+
+
+def test_a_convnet_of_another_neuron_spikes_and_learns():
+    network = convnet(3, 8, num_classes=5, neuron=adex(v_th=torch.tensor(0.02)), time_steps=6)
+    rates = []
+    for layer in (module for module in network.modules() if isinstance(module, Spiking)):
+        layer.register_forward_hook(lambda module, inputs, output: rates.append(output.mean().item()))
+    out = network(torch.rand(4, 3, 8, 8))
+    assert out.logits.shape == (6, 4, 5)
+    assert len(rates) == 4
+    assert all(0 < rate < 1 for rate in rates), rates
+    out.logits.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+    assert all(parameter.grad.any() for parameter in network.parameters() if parameter.ndim > 1)
+
+
 # What is compiled takes seconds a variant: every neuron, precision, number of steps and layout once.
 PLAIN = [
     (dtype, decay, v_th, steps, layout, False)
@@ -125,9 +203,14 @@ PLAIN = [
 ]
 COMPILED = [
     (torch.float32, 0.5, 1.0, 4, torch.channels_last, True),
-    (torch.bfloat16, 0.5, 1.0, 4, torch.channels_last, True),
-    (torch.float64, 0.3, 1.3, 2, torch.contiguous_format, True),
-    (torch.float32, 0.0, 1.0, 1, torch.channels_last, True),
+    *(
+        pytest.param(*variant, marks=pytest.mark.soak)
+        for variant in (
+            (torch.bfloat16, 0.5, 1.0, 4, torch.channels_last, True),
+            (torch.float64, 0.3, 1.3, 2, torch.contiguous_format, True),
+            (torch.float32, 0.0, 1.0, 1, torch.channels_last, True),
+        )
+    ),
 ]
 
 
@@ -154,7 +237,7 @@ def test_equals_norse_forward_and_gradient(neuron, norse, dtype, decay, v_th, st
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 1, 1), (4, 2, 3, 5, 7), (4, 2, 16, 4, 4), (4, 33)])
-@pytest.mark.parametrize("still", [False, True])
+@pytest.mark.parametrize("still", [False, pytest.param(True, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("neuron", [lif, lif_synaptic])
 def test_compiled_and_plain_agree_to_the_bit(neuron, still, shape):
     values = 1.5 * torch.randn(shape)
@@ -195,6 +278,7 @@ def test_compiled_on_a_gpu(neuron):
     assert (results[0][1] - results[1][1]).abs().mean() < 1e-3
 
 
+@pytest.mark.soak
 def test_another_process_finds_what_was_compiled(tmp_path):
     script = """
 import torch
@@ -244,7 +328,9 @@ def test_other_time_steps_than_the_current_has_are_refused(steps):
 
 
 def test_a_network_is_compiled_whole():
-    network = torch.nn.Sequential(Spiking(), torch.nn.Sequential(torch.nn.Linear(3, 3), Spiking("lif")))
+    network = torch.nn.Sequential(
+        Spiking(lif_box_neuron()), torch.nn.Sequential(torch.nn.Linear(3, 3), Spiking(lif_neuron()))
+    )
     current = torch.randn(4, 2, 3)
     expected = network(current)
     assert compile_neurons(network) is None
@@ -255,8 +341,8 @@ def test_a_network_is_compiled_whole():
 def test_without_a_compiler_a_network_is_left_as_it_was(tmp_path):
     script = """
 import torch
-from tcl_lib.neurons import Spiking, compile_neurons
-layer = Spiking()
+from tcl_lib.neurons import Spiking, compile_neurons, lif_box_neuron
+layer = Spiking(lif_box_neuron())
 print(compile_neurons(layer))
 print(layer.compiled, layer(torch.full((2, 1), 0.8)).flatten().tolist())
 """
@@ -314,7 +400,9 @@ def test_out_of_range_is_refused(neuron, decay, v_th):
 @pytest.mark.parametrize("name", NEURONS)
 def test_the_module_is_the_function(name):
     current = torch.randn(4, 2, 3)
-    layer = Spiking(name, decay=0.7, v_th=0.8)
-    assert torch.equal(layer(current), NEURONS[name](current, 0.7, 0.8))
+    neuron = NEURONS[name](0.7, 0.8)
+    layer = Spiking(neuron)
+    assert torch.equal(layer(current), spikes(neuron, current))
+    assert repr(layer).startswith(f"Spiking({neuron.step.__name__}, ")
     assert not list(layer.parameters())
     assert not layer.state_dict()

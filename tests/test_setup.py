@@ -101,5 +101,5 @@ def test_a_broken_pair_is_one_clear_line(tmp_path):
 def test_everything_public_is_there():
     for name in tcl_lib.__all__:
         assert getattr(tcl_lib, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+    with pytest.raises(AttributeError, match="No tcl_lib attribute trian"):
         tcl_lib.trian  # noqa: B018

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import messages
 
 from tcl_lib.runs import checkpoints
 from tcl_lib.utils import files
@@ -44,7 +45,7 @@ def test_the_last_two_are_kept(tmp_path):
 
 @pytest.mark.parametrize("seed", range(50))
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
-def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path, capsys, damage, seed):
+def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path, damage, seed):
     checkpoints.save(tmp_path, state(1))
     checkpoints.save(tmp_path, state(2))
     path = tmp_path / checkpoints.LAST
@@ -52,8 +53,9 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path, capsys, dam
     place = int(np.random.default_rng(seed).integers(len(content)))
     content[place] ^= 1 << seed % 8
     path.write_bytes({"flip": content, "cut": content[:place], "empty": b""}[damage])
-    assert number(checkpoints.load_last(tmp_path)) == 1
-    (line,) = capsys.readouterr().out.splitlines()
+    with pytest.warns(UserWarning) as warned:
+        assert number(checkpoints.load_last(tmp_path)) == 1
+    (line,) = messages(warned)
     assert line.startswith(f"{path}: is damaged")
     assert line.endswith("the one before it is used")
     # and stays there until the next one is
@@ -62,11 +64,12 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path, capsys, dam
     assert number(checkpoints.load(tmp_path / checkpoints.PREVIOUS)) == 1
 
 
-def test_two_damaged_ones_are_named(tmp_path, capsys):
+def test_two_damaged_ones_are_named(tmp_path):
     for name in (checkpoints.LAST, checkpoints.PREVIOUS):
         (tmp_path / name).write_bytes(b"noise")
-    assert checkpoints.load_last(tmp_path) is None
-    first, second = capsys.readouterr().out.splitlines()
+    with pytest.warns(UserWarning) as warned:
+        assert checkpoints.load_last(tmp_path) is None
+    first, second = messages(warned)
     assert checkpoints.LAST in first
     assert second.startswith(f"{tmp_path / checkpoints.PREVIOUS}: is damaged")
     assert second.endswith("the run starts from its beginning")
@@ -124,7 +127,7 @@ def test_what_is_no_checkpoint_of_this_version_is_named(tmp_path, content):
     saved = io.BytesIO()
     torch.save(content, saved)
     files.write_sealed(tmp_path / "file", saved.getvalue())
-    with pytest.raises(ValueError, match="file: is no checkpoint, or one of another version"):
+    with pytest.raises(ValueError, match="file: is not a checkpoint, or was written by another version"):
         checkpoints.load(tmp_path / "file")
     with pytest.raises(FileNotFoundError, match="none: the run's checkpoint was not kept"):
         checkpoints.load(tmp_path / "none")

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import messages
 
 from tcl_lib import RunConfig, load_run, load_runs, runs
+from tcl_lib.runs import layout, life
+from tcl_lib.runs.run import RESULTS
 from tcl_lib.utils.files import Damaged
 
 
@@ -26,12 +29,12 @@ def finished(tiny):
             "classes": [str(n) for n in range(10)],
             "images": {"train": 96, "validation": 144, "test": 360},
         }
-        runs.write_json(path / runs.CONFIG, {"parameters": config.to_dict(), "data": data})
-        runs.write_table(config, runs.METRICS, pd.DataFrame({"epoch": [1, 2], "loss": [2.5, 1.0 / 3]}))
+        layout.write_json(path / layout.CONFIG, {"parameters": config.to_dict(), "data": data})
+        layout.write_table(path / layout.METRICS, config.data_label, pd.DataFrame({"epoch": [1, 2], "loss": [2.5, 1.0 / 3]}))
         accuracy = {"time_step": [1, 2], "cumulative": [50.0, 62.5], "instantaneous": [50.0, 60.0]}
-        runs.write_table(config, runs.ACCURACY, pd.DataFrame(accuracy))
+        layout.write_table(path / layout.ACCURACY, config.data_label, pd.DataFrame(accuracy))
         numbers = {"test_accuracy": 62.5, "validation_accuracy": 60.0, "best_validation_accuracy": 61.0}
-        runs.write_result(path, dict.fromkeys(runs.RESULTS, 1) | numbers)
+        life.finish(path, dict.fromkeys(RESULTS, 1) | numbers)
         return config
 
     return make
@@ -39,7 +42,7 @@ def finished(tiny):
 
 def seal(path: Path) -> None:
     """Have a finished run's checksums fit its files."""
-    runs.write_result(path, json.loads((path / runs.RESULT).read_text()))
+    life.finish(path, json.loads((path / layout.RESULT).read_text()))
 
 
 def test_a_run_is_read_back(finished):
@@ -70,13 +73,14 @@ def test_runs_become_a_table(finished):
     assert table.groupby("loss")["seed"].apply(sorted).to_dict() == {"ce": [0, 1], "tcl": [0, 1]}
 
 
-def test_an_unfinished_run_is_skipped_and_named(finished, capsys):
+def test_an_unfinished_run_is_skipped_and_named(finished):
     one, other = finished(seed=1), finished(seed=2)
-    (other.run_path / runs.RESULT).unlink()
+    (other.run_path / layout.RESULT).unlink()
     (one.run_path.parent / "empty").mkdir()
-    table = load_runs(one.run_path.parent)
+    with pytest.warns(UserWarning) as warned:
+        table = load_runs(one.run_path.parent)
     assert table["seed"].tolist() == [1]
-    printed = capsys.readouterr().out.splitlines()
+    printed = messages(warned)
     assert printed[0].startswith(f"skipped {other.run_path}: the run is not finished")
     assert printed[1] == f"skipped {one.run_path.parent / 'empty'}: is not a run, it holds no config.json"
     assert len(printed) == 2
@@ -84,33 +88,34 @@ def test_an_unfinished_run_is_skipped_and_named(finished, capsys):
         load_run(other.run_path)
 
 
-def test_a_run_that_lost_a_file_is_skipped_and_named(finished, capsys):
+def test_a_run_that_lost_a_file_is_skipped_and_named(finished):
     config = finished()
-    (config.run_path / runs.CONFIG).unlink()
-    assert load_runs(config.run_path.parent).empty
-    assert f"skipped {config.run_path}: is not a run" in capsys.readouterr().out
+    (config.run_path / layout.CONFIG).unlink()
+    with pytest.warns(UserWarning, match=f"^skipped {config.run_path}: is not a run"):
+        assert load_runs(config.run_path.parent).empty
 
 
-def test_folders_of_other_things_are_passed_over(finished, capsys):
+def test_folders_of_other_things_are_passed_over(finished, recwarn):
     root = finished().run_path.parent
     (root / "figures").mkdir()
     (root / "figures" / "a.png").write_bytes(b"")
     (root / "reference" / "other-run").mkdir(parents=True)
     (root / "train.ipynb").write_text("{}")
     assert len(load_runs(root)) == 1
-    assert capsys.readouterr().out == ""
+    assert not messages(recwarn)
 
 
 @pytest.mark.parametrize("content", ["{}", "", '{"test_accuracy": 50.0}', '{"test_accuracy": "x"}'])
-def test_a_damaged_result_is_skipped_and_named(finished, capsys, content):
+def test_a_damaged_result_is_skipped_and_named(finished, content):
     path = finished().run_path
-    (path / runs.RESULT).write_text(content)
-    assert load_runs(path.parent).empty
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"skipped {path / runs.RESULT}: is damaged")
+    (path / layout.RESULT).write_text(content)
+    with pytest.warns(UserWarning) as warned:
+        assert load_runs(path.parent).empty
+    (line,) = messages(warned)
+    assert line.startswith(f"skipped {path / layout.RESULT}: is damaged")
 
 
-def test_tables_of_runs_below_each_other(finished, capsys):
+def test_tables_of_runs_below_each_other(finished, recwarn):
     table = load_runs(finished(loss="ce", seed=3).run_path.parent)
     finished(loss="tcl", temperature=0.2)
     table = load_runs(table["path"].iloc[0].rsplit("/", 1)[0])
@@ -122,16 +127,18 @@ def test_tables_of_runs_below_each_other(finished, capsys):
     assert not metrics["events"].any()
     names = runs.gather(table, lambda run: pd.DataFrame({"x": [run.config.loss]}))
     assert names["x"].tolist() == ["ce", "tcl"]
-    assert capsys.readouterr().out == ""
+    assert not messages(recwarn)
 
 
-def test_a_run_without_the_table_is_left_out_and_named(finished, capsys):
+def test_a_run_without_the_table_is_left_out_and_named(finished):
     one, other = finished(seed=1), finished(seed=2)
-    (other.run_path / runs.METRICS).unlink()
-    metrics = runs.gather(load_runs(one.run_path.parent), "metrics")
+    (other.run_path / layout.METRICS).unlink()
+    table = load_runs(one.run_path.parent)
+    with pytest.warns(UserWarning, match=f"^skipped {other.run_path / layout.METRICS}: is missing"):
+        metrics = runs.gather(table, "metrics")
     assert metrics["seed"].tolist() == [1, 1]
-    assert f"skipped {other.run_path / runs.METRICS}: is missing" in capsys.readouterr().out
-    assert runs.gather(load_runs(one.run_path.parent), "similarity").empty
+    with pytest.warns(UserWarning, match=r"^skipped .*similarity\.csv: is missing"):
+        assert runs.gather(table, "similarity").empty
 
 
 def test_features_are_read_back(finished):
@@ -139,7 +146,7 @@ def test_features_are_read_back(finished):
     with pytest.raises(FileNotFoundError, match=r"features\.npz: the run's features were not kept"):
         load_run(path).features  # noqa: B018
     features = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float16)
-    runs.write_arrays(path / runs.FEATURES, {"features": features, "labels": [1] * 5, "samples": range(5)})
+    layout.write_arrays(path / layout.FEATURES, {"features": features, "labels": [1] * 5, "samples": range(5)})
     with pytest.raises(Damaged, match=r"features\.npz: is damaged, it does not fit SHA256SUMS"):
         load_run(path).features  # noqa: B018
     seal(path)
@@ -150,11 +157,11 @@ def test_features_are_read_back(finished):
 
 @pytest.mark.parametrize("damage", ["empty", "noise", "cut", "flipped", "pickle", "other arrays"])
 def test_damaged_features_are_named_and_run_no_code(finished, damage):
-    path = finished().run_path / runs.FEATURES
+    path = finished().run_path / layout.FEATURES
     arrays = {"features": np.ones((2, 5, 3)), "labels": np.ones(5), "samples": np.ones(5)}
     if damage == "pickle":
         arrays["features"] = np.array([Path("x")], dtype=object)
-    runs.write_arrays(path, {"x": np.ones(3)} if damage == "other arrays" else arrays)
+    layout.write_arrays(path, {"x": np.ones(3)} if damage == "other arrays" else arrays)
     whole = path.read_bytes()
     content = {
         "empty": b"",
@@ -173,11 +180,11 @@ def test_what_may_be_compared_and_averaged(finished, tiny):
     run = load_run(config.run_path)
     assert run.setting == f"{config.setting}, 96 training and 360 test samples"
     others = {"seed": 5, "loss": "ce", "temperature": 0.5, "positives": ["class"], "device": "auto"}
-    for name, value in others.items():
+    for name, value in (others | {"views": 2}).items():
         assert tiny(**{"loss": "tcl", name: value}).setting == config.setting
     apart = {"time_steps": 3, "backbone": "resnet19", "dataset": "moving_digits", "epochs": 3, "lr": 0.2}
     apart |= {"train_size": 97, "precision": "bf16-mixed", "batch_size": 16, "augment": False}
-    settings = {tiny(**{name: value}).setting for name, value in apart.items()}
+    settings = {tiny(**{"loss": "tcl", name: value}).setting for name, value in apart.items()}
     assert len(settings | {config.setting}) == len(apart) + 1
 
 
@@ -203,7 +210,7 @@ def test_no_such_folder(read, tmp_path):
 )
 def test_a_damaged_config_is_named(finished, content):
     path = finished().run_path
-    (path / runs.CONFIG).write_text(content)
+    (path / layout.CONFIG).write_text(content)
     with pytest.raises(ValueError, match=r"config\.json: ") as caught:
         load_run(path)
     assert "\n" not in str(caught.value)
@@ -211,68 +218,73 @@ def test_a_damaged_config_is_named(finished, content):
 
 def test_a_config_of_another_version_is_refused_with_what_differs(finished, tiny):
     config = finished()
-    content = runs.read_config(config.run_path)
+    content = layout.read_config(config.run_path)
     parameters = content["parameters"]
     del parameters["decay"], parameters["device"]  # the second shapes no result
     parameters |= {"leak": 0.5, "gain": 1}
-    runs.write_json(config.run_path / runs.CONFIG, content)
+    layout.write_json(config.run_path / layout.CONFIG, content)
     seal(config.run_path)
     words = (
         r"config\.json: was written by another version.*\(unknown here: leak, gain; missing there: decay\)"
     )
-    for read in (lambda: load_run(config.run_path), lambda: runs.find_finished(config)):
+    for read in (lambda: load_run(config.run_path), lambda: life.find_finished(config)):
         with pytest.raises(ValueError, match=words) as caught:
             read()
         assert "\n" not in str(caught.value)
     del parameters["leak"], parameters["gain"]
     parameters["decay"] = 0.5
-    runs.write_json(config.run_path / runs.CONFIG, content)
+    layout.write_json(config.run_path / layout.CONFIG, content)
     seal(config.run_path)
     assert load_run(config.run_path).config.device == "auto"
 
 
-@pytest.mark.parametrize("name", [runs.CONFIG, runs.METRICS, runs.RESULT, runs.SUMS])
+@pytest.mark.parametrize("name", [layout.CONFIG, layout.METRICS, layout.RESULT, layout.SUMS])
 @pytest.mark.parametrize("seed", range(10))
 def test_a_bit_that_flipped_in_a_finished_run_is_noticed(finished, name, seed):
     path = finished().run_path
+    config_text = (path / layout.CONFIG).read_text()
     content = bytearray((path / name).read_bytes())
     content[int(np.random.default_rng(seed).integers(len(content)))] ^= 1 << seed % 8
     (path / name).write_bytes(content)
-    assert runs._damage(path) is not None
-    if name == runs.METRICS:
+    config = RunConfig(**json.loads(config_text)["parameters"])
+    with pytest.raises(ValueError, match=rf"{path}/") as caught:
+        life.find_finished(config)
+    assert isinstance(caught.value, Damaged)
+    assert "measure_again" in str(caught.value)
+    if name == layout.METRICS:
         with pytest.raises(Damaged, match=r"metrics\.csv: is damaged, it does not fit SHA256SUMS"):
             _ = load_run(path).metrics
 
 
 def test_the_checksums_are_those_of_sha256sum(finished):
     path = finished().run_path
-    check = subprocess.run(["sha256sum", "-c", runs.SUMS], cwd=path, capture_output=True, text=True)
+    check = subprocess.run(["sha256sum", "-c", layout.SUMS], cwd=path, capture_output=True, text=True)
     assert check.returncode == 0, check.stderr
     assert "result.json: OK" in check.stdout
 
 
 def test_a_damaged_table_is_named(finished):
     path = finished().run_path
-    (path / runs.METRICS).write_text("")
+    (path / layout.METRICS).write_text("")
     with pytest.raises(ValueError, match=r"metrics\.csv: is damaged"):
         _ = load_run(path).metrics
 
 
 def test_a_finished_run_is_found_by_its_config(finished):
     config = finished()
-    assert runs.find_finished(config).path == config.run_path
+    assert life.find_finished(config).path == config.run_path
 
 
 def test_a_folder_of_another_run_is_not_touched(finished, tiny):
     finished(run_name="mine", lr=0.1)
-    before = json.loads((tiny(run_name="mine").run_path / runs.RESULT).read_text())
+    before = json.loads((tiny(run_name="mine").run_path / layout.RESULT).read_text())
     other = tiny(run_name="mine", lr=0.2, loss="ce")
     with pytest.raises(ValueError, match="holds a run with other parameters") as caught:
-        runs.find_finished(other)
+        life.find_finished(other)
     assert "loss='stcl' there, 'ce' here" in str(caught.value)
     assert "lr=0.1 there, 0.2 here" in str(caught.value)
     assert "seed" not in str(caught.value)
-    assert json.loads((other.run_path / runs.RESULT).read_text()) == before
+    assert json.loads((other.run_path / layout.RESULT).read_text()) == before
 
 
 def test_overwrite_takes_a_run_s_own_files_only(finished, tiny):
@@ -280,17 +292,19 @@ def test_overwrite_takes_a_run_s_own_files_only(finished, tiny):
     notebook = config.run_path / "train.ipynb"
     notebook.write_text("{}")
     anew = tiny(overwrite=True)
-    assert runs.find_finished(anew) is None
-    assert (config.run_path / runs.RESULT).exists()
-    runs.prepare_folder(anew)
-    assert list(config.run_path.iterdir()) == [notebook]
+    assert life.find_finished(anew) is None
+    assert (config.run_path / layout.RESULT).exists()
+    with life.take(anew) as folder:
+        assert folder == life.Taken()
+        assert {path.name for path in config.run_path.iterdir()} == {"train.ipynb", layout.LOCK, layout.WRITER}
+    assert {path.name for path in config.run_path.iterdir()} == {"train.ipynb", layout.LOCK}
 
 
 def test_numbers_survive_the_files(tiny):
     config = tiny(dataset="moving_digits")
     config.run_path.mkdir(parents=True)
     values = [1 / 3, math.pi * 1e-12, 97.49999999999999]
-    runs.write_table(config, "t.csv", pd.DataFrame({"x": values}, index=[5, 7, 9]))
+    layout.write_table(config.run_path / "t.csv", config.data_label, pd.DataFrame({"x": values}, index=[5, 7, 9]))
     table = pd.read_csv(config.run_path / "t.csv")
     assert table["x"].tolist() == values
     assert table["data"].tolist() == 3 * ["moving_digits (simulated)"]
@@ -298,7 +312,7 @@ def test_numbers_survive_the_files(tiny):
 
 def test_a_table_of_an_earlier_version_is_named(finished):
     config = finished()
-    (config.run_path / runs.ACCURACY).write_text("time_step,cumulative,instantaneous\n1,50,50\n")
+    (config.run_path / layout.ACCURACY).write_text("time_step,cumulative,instantaneous\n1,50,50\n")
     seal(config.run_path)
     with pytest.raises(ValueError, match=r"accuracy_by_step\.csv: was written by another version"):
         load_run(config.run_path).accuracy_by_step  # noqa: B018

@@ -1,22 +1,24 @@
 """When a run's neurons are compiled, and that its numbers do not change by it."""
 
 import filecmp
+import logging
 
 import pytest
 import torch
+from conftest import too_long
 
 from tcl_lib import train
-from tcl_lib.training.loop import compilation
+from tcl_lib.neurons import Spiking, lif_box_neuron
+from tcl_lib.training import compilation
 from tcl_lib.training.compilation import TIMED_STEPS, Compilation
-from tcl_lib.neurons import Spiking
 
 
 def compiled_after(config, steps, monkeypatch, seconds_a_step):
     """Whether a layer is compiled after the first steps of a run of `steps`, at this pace."""
     clock = iter([0.0, seconds_a_step * TIMED_STEPS])
     monkeypatch.setattr(compilation, "perf_counter", lambda: next(clock))
-    layer = Spiking()
-    watch = Compilation(config, layer, torch.device("cpu"), steps, verbose=True)
+    layer = Spiking(lif_box_neuron())
+    watch = Compilation(config, layer, torch.device("cpu"), steps)
     for _ in range(TIMED_STEPS + 1):
         watch.step()
     return layer.compiled
@@ -26,10 +28,11 @@ def compiled_after(config, steps, monkeypatch, seconds_a_step):
     ("steps", "seconds", "long_enough"),
     [(1000, 0.1, True), (1000, 0.05, False), (20, 0.1, False), (TIMED_STEPS + 1, 100.0, False)],
 )
-def test_auto_compiles_what_takes_long(tiny, monkeypatch, capsys, steps, seconds, long_enough):
+def test_auto_compiles_what_takes_long(tiny, monkeypatch, caplog, steps, seconds, long_enough):
+    caplog.set_level(logging.INFO)
     config = tiny()  # T = 2: from a minute on
     assert compiled_after(config, steps, monkeypatch, seconds) == long_enough
-    said = "min to go at this pace: compiling the neurons first" in capsys.readouterr().out
+    said = "min to go at this pace: compiling the neurons first" in caplog.text
     assert said == long_enough
 
 
@@ -38,14 +41,14 @@ def test_on_and_off_do_not_ask(tiny, monkeypatch, how, compiled):
     assert compiled_after(tiny(compile=how), 10**6, monkeypatch, 1.0) == compiled
 
 
-def test_without_a_compiler_the_run_says_so_and_goes_on(tiny, monkeypatch, capsys):
+def test_without_a_compiler_the_run_says_so_and_goes_on(tiny, monkeypatch):
     monkeypatch.setattr(compilation, "compile_neurons", lambda network, device: "no compiler")
-    run = train(tiny(compile="on", epochs=1), verbose=False)
+    with pytest.warns(UserWarning, match="^the neurons run uncompiled: no compiler$"):
+        run = train(tiny(compile="on", epochs=1), verbose=False)
     assert run.result["test_accuracy"] > 0
-    assert capsys.readouterr().out.splitlines() == ["the neurons run uncompiled: no compiler"]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", *too_long("bf16-mixed")])
 def test_a_compiled_run_is_the_same_run_to_the_bit(tiny, precision):
     plain = train(tiny(compile="off", precision=precision, loss="tcl", run_name="plain"), verbose=False)
     fused = train(tiny(compile="on", precision=precision, loss="tcl", run_name="fused"), verbose=False)

@@ -1,10 +1,14 @@
 """Grids of runs: which runs they are, and that one that fails stops no other."""
 
+import logging
+
 import pandas as pd
 import pytest
+from conftest import messages
 
-from tcl_lib import RunConfig, grid, runs, train, train_grid
-from tcl_lib.training.loop import grids
+from tcl_lib import RunConfig, grid, train, train_grid
+from tcl_lib.runs import layout
+from tcl_lib.training import grids
 
 
 def described(configs):
@@ -37,7 +41,7 @@ def test_what_has_no_effect_makes_no_further_run():
     choices = [["class"], ["class", "time"], ["class", "time", "view"]]
     configs = grid(losses=["per_step_ce", "tcl", "stcl"], positives=choices)
     assert [(c.loss, c.positives) for c in configs] == [
-        ("per_step_ce", ["class"]),
+        ("per_step_ce", ["class", "time", "view"]),  # the default: without effect
         ("tcl", ["class"]),
         ("tcl", ["class", "time"]),
         *(("stcl", choice) for choice in choices),
@@ -52,14 +56,16 @@ def test_what_has_no_effect_makes_no_further_run():
         ({"losses": "ce"}, "losses='ce': must be a list of values, each a loss"),
         ({"losses": None}, "losses=None: must be a list of values"),
         ({"seeds": []}, r"seeds=\[\]: must be a list of values"),
-        ({"losses": ["ce", "supcon"]}, "loss='supcon': must be one of 'ce'"),
-        ({"temperature": [0.1, "0.2"]}, "temperature='0.2': must be a number > 0"),
-        ({"positives": ["class"]}, "positives='class': must be a list of any of"),
+        ({"losses": ["ce", "supcon"]}, "loss='supcon': must be 'ce', 'per_step_ce'"),
+        ({"temperature": [0.1, "0.2"]}, "temperature='0.2': must be a valid number"),
+        ({"positives": ["class"]}, "positives='class': must be a valid list"),
         ({"loss": ["ce"]}, "unknown parameter loss, did you mean losses"),
         ({"seed": 1}, "unknown parameter seed, did you mean seeds"),
         ({"run_name": "mine"}, "unknown parameter run_name"),
         ({"lrr": 1}, "unknown parameter lrr, did you mean lr"),
-        ({"epochs": [5]}, r"epochs=\[5\]: must be a whole number"),
+        ({"losses": ["ce"], "temperature": [0.2]}, "temperature=0.2: has no effect with loss='ce'"),
+        ({"dataset": ["digits"]}, r"dataset=\['digits'\]: must be 'digits', "),
+        ({"epochs": [5]}, r"epochs=\[5\]: must be a valid integer"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(parameters, words):
@@ -80,45 +86,53 @@ def small(tiny):
     return shared | {"projection_dim": [16], "time_steps": [2], "batch_size": [32]}
 
 
-def test_missing_runs_are_trained_and_finished_ones_are_not(small, capsys):
+def test_missing_runs_are_trained_and_finished_ones_are_not(small, caplog):
+    caplog.set_level(logging.INFO, logger="tcl_lib.training.grids")
+    del small["projection_dim"]  # without effect beside ce alone
     half = grid(losses=["ce"], seeds=[0, 1], **small)
     train(half[1], verbose=False)
-    stamp = (half[1].run_path / runs.RESULT).stat().st_mtime_ns
+    stamp = (half[1].run_path / layout.RESULT).stat().st_mtime_ns
     table = train_grid(half)
-    assert (half[1].run_path / runs.RESULT).stat().st_mtime_ns == stamp
+    assert (half[1].run_path / layout.RESULT).stat().st_mtime_ns == stamp
     assert table["seed"].tolist() == [0, 1]
-    lines = capsys.readouterr().out.splitlines()
+    lines = caplog.messages
     assert len(lines) == 2
     assert lines[0].startswith(f"1/2  {half[0].name} (CE): ")
     assert "trained in" in lines[0]
     assert lines[1].endswith("was finished")
+    caplog.clear()
     again = train_grid(half)
     pd.testing.assert_frame_equal(table, again)
-    assert capsys.readouterr().out.count("was finished") == 2
+    assert caplog.text.count("was finished") == 2
 
 
-def test_a_run_that_fails_is_named_and_stops_no_other(small, capsys):
+def test_a_run_that_fails_is_named_and_stops_no_other(small):
     configs = grid(losses=["ce", "tcl"], seeds=[0], **small)
     other = RunConfig(**(configs[0].to_dict() | {"lr": 0.05, "run_name": configs[0].name}))
     train(other, verbose=False)  # in the folder of the first
-    table = train_grid(configs)
+    with pytest.warns(UserWarning) as warned:
+        table = train_grid(configs)
     assert table["loss"].tolist() == ["tcl"]
-    out = capsys.readouterr().out
-    assert f"1/2  {configs[0].name} (CE): failed, ValueError: {configs[0].run_path}: holds a run" in out
-    assert "1 of 2 runs failed and are not in what follows" in out
+    failed, missing = (line for line in messages(warned) if "failed" in line)
+    words = f"1/2  {configs[0].name} (CE): failed, ValueError: {configs[0].run_path}: holds a run"
+    assert failed.startswith(words)
+    assert missing == "1 of 2 runs failed and are not in the table"
 
 
-def test_where_all_fail_the_grid_does(small, tmp_path, capsys):
+def test_where_all_fail_the_grid_does(small, tmp_path):
     configs = grid(**small | {"dataset": "folder", "data_root": str(tmp_path / "nowhere")})
-    with pytest.raises(RuntimeError, match="none of the 1 runs is finished"):
+    with (
+        pytest.raises(RuntimeError, match="none of the 1 runs is finished; the first failed with FileNotFound"),
+        pytest.warns(UserWarning, match=str(tmp_path / "nowhere")),
+    ):
         train_grid(configs)
-    assert str(tmp_path / "nowhere") in capsys.readouterr().out
+    assert not list(configs[0].run_path.parent.glob("*"))
 
 
 def test_an_interrupt_stops_the_grid(small, monkeypatch):
     def interrupted(config, verbose):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tcl_lib.training.train", interrupted)
+    monkeypatch.setattr("tcl_lib.training.loop.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_grid(grid(**small))

@@ -1,5 +1,7 @@
 """A step in parts against the whole batch's."""
 
+import dataclasses
+
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -7,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, train
-from tcl_lib.losses import LOSSES
+from tcl_lib.training.build import LOSSES, total_loss
 from tcl_lib.training.step import forward_and_backward
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
@@ -28,14 +30,15 @@ def prepared(config, *, norms: bool):
 
 def batch(config, frames: bool):
     generator = torch.Generator().manual_seed(1)
-    shape = (*([config.time_steps] if frames else []), config.batch_size * config.views, 2, 8, 8)
+    shape = (*([config.time_steps] if frames else []), config.batch_size * config.num_views, 2, 8, 8)
     images = torch.randn(shape, generator=generator, dtype=torch.float64)
     return images, torch.randint(0, 5, (config.batch_size,), generator=generator)
 
 
 def gradients(network, config, images, labels):
     network.zero_grad()
-    output, terms = forward_and_backward(FABRIC, FABRIC.setup_module(network), images, labels, config)
+    output, loss, terms = forward_and_backward(FABRIC, FABRIC.setup_module(network), images, labels, config)
+    assert torch.equal(loss, total_loss(terms, config))
     return output, terms, {name: p.grad.clone() for name, p in network.named_parameters()}
 
 
@@ -44,11 +47,12 @@ def gradients(network, config, images, labels):
 @pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
 def test_parts_have_the_gradient_of_the_whole(loss, micro_batches, frames):
     """Where batch norm does not join the samples of a batch: of all anchors, across the parts."""
-    config = RunConfig(loss=loss, time_steps=3, batch_size=10, projection_dim=8)
+    options = {"projection_dim": 8} if loss in ("tcl", "stcl") else {}
+    config = RunConfig(loss=loss, time_steps=3, batch_size=10, **options)
     network = prepared(config, norms=False)
     images, labels = batch(config, frames)
     whole = gradients(network, config, images, labels)
-    split = RunConfig(loss=loss, time_steps=3, batch_size=10, projection_dim=8, micro_batches=micro_batches)
+    split = dataclasses.replace(config, micro_batches=micro_batches)
     parts = gradients(network, split, images, labels)
     assert_close(parts[0].logits, whole[0].logits)
     assert parts[1].keys() == whole[1].keys()
@@ -66,7 +70,7 @@ def test_batch_norm_sees_a_part_at_a_time():
     _, _, found = gradients(network, config, images, labels)
     outputs = [plain(part) for part in images.chunk(2)]
     joined = [torch.cat(of, dim=1) for of in zip(*outputs, strict=True)]
-    sum(LOSSES["tcl"](type(outputs[0])(*joined), labels, config).values()).backward()
+    total_loss(LOSSES["tcl"](type(outputs[0])(*joined), labels, config), config).backward()
     for name, parameter in plain.named_parameters():
         assert_close(found[name], parameter.grad, rtol=1e-9, atol=1e-12)
     for kept, expected in zip(network.buffers(), plain.buffers(), strict=True):
@@ -102,7 +106,7 @@ def test_parts_under_bf16_autocast():
 
 
 def test_parts_too_small_are_refused():
-    with pytest.raises(ValueError, match="micro_batches=5: must leave two images or more of a batch"):
+    with pytest.raises(ValueError, match="micro_batches=5: must leave at least two samples of a batch"):
         RunConfig(batch_size=8, micro_batches=5)
 
 
