@@ -75,7 +75,7 @@ def grid(**parameters: Any) -> list[RunConfig]:
 def _without_idle(parameters: dict[str, Any]) -> RunConfig:
     """Return the config without the parameters that have no effect in it, such as the temperature of ce."""
     valid = {name: RunConfig.default(name) for name in RunConfig.__dataclass_fields__} | parameters
-    idle = without_effect(valid) if valid["dataset"] in DATASETS else {}
+    idle = without_effect(valid) if valid["dataset"] in list(DATASETS) else {}
     return RunConfig(**{name: value for name, value in parameters.items() if name not in idle})
 
 
