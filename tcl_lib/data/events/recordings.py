@@ -83,6 +83,8 @@ def _check(events: Events) -> None:
             f"{len(outside)} events outside the {width}x{height} sensor, the first at x={events.x[first]},"
             f" y={events.y[first]}"
         )
+    if events.p.max() > 1:
+        raise ValueError(f"an event has polarity {events.p.max()}, must be 0 (OFF) or 1 (ON)")
     backwards = np.flatnonzero(events.t[1:] < events.t[:-1])
     if len(backwards):
         first = backwards[0]

@@ -12,6 +12,8 @@ import tonic.io
 from conftest import RECORDINGS, needs_recordings
 
 from tcl_lib.data.events.frames import count_frames
+from tcl_lib.data.events import recordings
+from tcl_lib.data.events.aedat4 import EVENT
 from tcl_lib.data.events.recordings import RecordingFile, read_recording
 
 HEADER = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
@@ -203,6 +205,15 @@ def test_an_aedat4_with_wrong_bytes_is_read_or_named(tmp_path, seed):
         message = str(error)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
+
+
+def test_a_damaged_polarity_is_named(tmp_path, monkeypatch):
+    events = np.zeros(3, EVENT)
+    events["p"] = 1, 0, 129
+    monkeypatch.setattr(recordings, "parse_aedat4", lambda content: (events, (64, 48)))
+    (tmp_path / "bad.aedat4").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"bad\.aedat4: an event has polarity 129, must be 0 \(OFF\) or 1"):
+        read_recording(tmp_path / "bad.aedat4")
 
 
 def test_a_sensor_size_that_is_not_the_file_s_is_refused(tmp_path):
