@@ -1,42 +1,90 @@
-"""The README says what is there: its numbers are the reference runs', its layout that of the files."""
+"""README.md and docs/ say what is there: numbers, links, commands, names, layout and parameters."""
 
+import json
+import pkgutil
 import re
+import runpy
+import tomllib
+from functools import partial
 
+import numpy as np
 import pytest
+import yaml
+from papermill import inspect_notebook
 
+import tcl_lib
 from tcl_lib import load_run, load_runs, runs
 from tcl_lib.analysis import statistics
 from tcl_lib.config import RunConfig
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
-README = (REPOSITORY / "README.md").read_text()
 REFERENCE = REPOSITORY / "runs" / "reference"
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TEXT = {path.name: path.read_text() for path in PAGES}
+README, RESULTS = TEXT["README.md"], TEXT["results.md"]
+LOSSES = ["ce", "per_step_ce", "tcl", "stcl"]
+SUBJECTS = ("results", "performance", "data", "parameters", "reliability", "measures", "paper", "extending")
 
 
-@pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
+def name_of(path):
+    return path.name
+
+
+# numbers
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_the_table_is_that_of_the_reference_runs(loss):
     run = load_run(REFERENCE / f"cifar10-jpeg-{loss}")
     assert run.config.loss == loss
-    (row,) = re.findall(rf"^\| `{loss}` \|((?: [\d.]+ \|){{4}})$", README, re.M)
+    (row,) = re.findall(rf"^\| `{loss}` \|((?: [\d.]+ \|){{4}})$", RESULTS, re.M)
     stated = [float(number) for number in re.findall(r"[\d.]+", row)]
     assert stated == pytest.approx(run.accuracy_by_step["cumulative"].tolist(), abs=0.0051)
 
 
+def digits():
+    return statistics.main_variants(statistics.settings(load_runs(REFERENCE))["digits-convnet-T4"])
+
+
 def test_the_digits_table_is_that_of_the_reference_runs():
-    rows = statistics.main_variants(statistics.settings(load_runs(REFERENCE))["digits-convnet-T4"])
+    rows = digits()
     assert rows["seed"].value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
     table = statistics.results_table(statistics.compare(runs.gather(rows, "accuracy_by_step")))
     for line in statistics.markdown(table, "").strip().splitlines():
-        assert " ".join(line.split()) in " ".join(README.split()), line
+        assert " ".join(line.split()) in " ".join(RESULTS.split()), line
 
 
-@pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_the_event_table_is_that_of_the_reference_runs(loss):
-    (row,) = re.findall(rf"^\| `{loss}` \|((?: \d+, \d+ \|){{5}})$", README, re.M)
+    (row,) = re.findall(rf"^\| `{loss}` \|((?: \d+, \d+ \|){{5}})$", RESULTS, re.M)
     stated = [int(number) for number in re.findall(r"\d+", row)]
     seeds = [load_run(REFERENCE / f"nmnist-small-{loss}{seed}").accuracy_by_step for seed in ("", "-s1")]
     steps = [table.set_index("time_step").loc[[1, 2, 3, 5, 10], "cumulative"] for table in seeds]
     assert stated == pytest.approx([value for pair in zip(*steps, strict=True) for value in pair], abs=0.51)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_table_of_the_readme_is_the_mean_of_the_reference_runs(loss):
+    (row,) = re.findall(rf"^\| `{loss}` \|((?: [\d.]+, [\d.]+ \|){{3}})$", README, re.M)
+    stated = [float(number) for number in re.findall(r"[\d.]+", row)]
+    table = digits()
+    of_each = [
+        [load_run(REFERENCE / f"cifar10-jpeg-{loss}")],
+        [load_run(REFERENCE / f"nmnist-small-{loss}{seed}") for seed in ("", "-s1")],
+        [load_run(path) for path in table[table["loss"] == loss]["path"]],
+    ]
+    means = [np.mean([run.accuracy_by_step["cumulative"].iloc[[0, -1]] for run in of], 0) for of in of_each]
+    assert stated == pytest.approx(np.concatenate(means), abs=0.051)
+
+
+def test_the_readme_says_how_many_runs_and_samples():
+    (row,) = re.findall(r"^\| n: seeds, test samples \|(.*)\|$", README, re.M)
+    counted = []
+    for start in ("cifar10-jpeg-ce", "nmnist-small-ce", "digits-convnet-ce-T4-s"):
+        found = [path for path in REFERENCE.iterdir() if path.name.startswith(start)]
+        config = json.loads((found[0] / "config.json").read_text())
+        counted.append(f"{len(found)}, {config['data']['images']['test']:,}")
+    assert [cell.strip() for cell in row.split("|")] == counted
 
 
 @pytest.mark.parametrize(("data", "runs_of_each"), [("cifar10-jpeg", 1), ("nmnist-small", 2)])
@@ -45,18 +93,176 @@ def test_the_reference_runs_differ_in_the_loss_and_seed_alone(data, runs_of_each
     table = table[table["name"].str.startswith(data)]
     names = set(RunConfig().to_dict()) - {"loss", "seed", "run_name", "positives"}
     assert table[sorted(names)].astype(str).nunique().max() == 1
-    losses = ("ce", "per_step_ce", "stcl", "tcl")
-    assert table["loss"].value_counts().to_dict() == dict.fromkeys(losses, runs_of_each)
+    assert table["loss"].value_counts().to_dict() == dict.fromkeys(LOSSES, runs_of_each)
     assert table["data"].str.contains(data).all()
 
 
-def test_the_layout_names_every_module():
-    modules = {path.name for path in (REPOSITORY / "tcl_lib").glob("*.py")} - {"__init__.py"}
-    layout = README.split("## Layout")[1].split("## ")[0]
-    assert set(re.findall(r"^      (\w+\.py)", layout, re.M)) == modules
+def test_the_results_name_the_commits_of_the_runs():
+    for line in re.findall(r"^\|.*`runs/reference/.*$", RESULTS, re.M):
+        (pattern,) = re.findall(r"`runs/reference/(.*?)`", line)
+        configs = [json.loads((path / "config.json").read_text()) for path in REFERENCE.glob(pattern)]
+        commits = {config["git_commit"][:7] for config in configs}
+        assert commits == set(re.findall(r"`([0-9a-f]{7})`", line)), pattern
 
 
-def test_every_file_it_links_to_exists():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
-    assert links
-    assert all((REPOSITORY / link).exists() for link in links)
+# form
+
+
+def test_the_readme_is_short():
+    assert 900 <= len(README.split()) <= 1200
+
+
+def test_there_is_a_page_for_every_subject():
+    assert {path.stem for path in PAGES} == {"README", *SUBJECTS}
+    assert all(f"(docs/{subject}.md)" in README for subject in SUBJECTS)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_link_leads_to_a_file_and_a_heading(path):
+    links = re.findall(r"\]\(([^)]+)\)", TEXT[path.name])
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        file, _, heading = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        assert target.resolve().is_relative_to(REPOSITORY), link
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            anchors = [re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings]
+            assert heading in anchors, link
+
+
+def test_no_sentence_stands_twice():
+    prose = re.sub(r"```.*?```|^ {4}.*$|^\|[-:| ]+$", "", "\n".join(TEXT.values()), flags=re.M | re.S)
+    sentences = [
+        " ".join(sentence.split())
+        for paragraph in re.split(r"\n\n|^[-|] |\|", prose, flags=re.M)
+        for sentence in re.split(r"(?<=[.?!:]) ", paragraph)
+    ]
+    long = [sentence for sentence in sentences if len(sentence.split()) >= 6]
+    assert sorted(sentence for sentence in set(long) if long.count(sentence) > 1) == []
+
+
+def test_the_badges_say_what_the_project_says():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "MIT"
+    assert project["requires-python"] == ">=3.11,<3.13"
+    badges = re.findall(r"!\[([^\]]*)\]\(https://img\.shields\.io", README)
+    assert badges == ["Python 3.11 | 3.12", "MIT licence"]
+
+
+# layout and names
+
+
+def layout() -> list[str]:
+    """Return the folders that the layout of the README names, as paths."""
+    block = README.split("## Layout")[1].split("\n## ")[0]
+    found, parents = [], []
+    for spaces, name in re.findall(r"^ {4}( *)(\w+)/ ", block, re.M):
+        parents = [*parents[: len(spaces) // 2], name]
+        found.append("/".join(parents))
+    return found
+
+
+def test_the_layout_names_the_folders():
+    assert all((REPOSITORY / folder).is_dir() for folder in layout())
+    packages = [path.parent.relative_to(REPOSITORY) for path in REPOSITORY.glob("tcl_lib/**/__init__.py")]
+    assert {folder for folder in layout() if folder.startswith("tcl_lib")} == {str(p) for p in packages}
+    shown = {path.name for path in REPOSITORY.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    assert shown - {"data"} - {path for path in shown if path.endswith(".egg-info")} <= set(layout())
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_the_names_and_files_exist(path):
+    for name in re.findall(r"`(tcl_lib(?:\.\w+)+)", TEXT[path.name]):
+        pkgutil.resolve_name(name)
+    for file in re.findall(r"`((?:tcl_lib|tests|docs|notebooks|benchmarks)/[\w/.]*)`", TEXT[path.name]):
+        assert (REPOSITORY / file).exists(), file
+
+
+# commands
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_make_has_the_targets(path):
+    targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"(?:`|^ {4})make ([\w-]+)", TEXT[path.name], re.M)) <= set(targets)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_the_notebooks_take_the_parameters(path):
+    for line in re.findall(r"^ {4}papermill (.*)$", TEXT[path.name].replace("\\\n", ""), re.M):
+        notebook, out, *_ = line.split()
+        names = inspect_notebook(str(REPOSITORY / notebook))
+        assert out.startswith("runs/"), line
+        given = dict(re.findall(r"-p (\w+) (\S+)", line))
+        given |= {n: v for text in re.findall(r'-y "(.*?)"', line) for n, v in yaml.safe_load(text).items()}
+        assert set(given) <= set(names), line
+        if notebook == "notebooks/train.ipynb":
+            RunConfig(**{name: yaml.safe_load(v) if isinstance(v, str) else v for name, v in given.items()})
+
+
+def test_the_readme_names_the_commands_and_notebooks():
+    for command in ("make train", "make test", "make figures", "python -m pytest", "jupyter lab"):
+        assert re.search(rf"^    {command}( |$)", README, re.M), command
+    linked = set(re.findall(r"\(notebooks/(\w+)\.ipynb\)", README))
+    assert linked == {path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    assert f"conda activate {environment['name']}\n" in README
+
+
+# Python
+
+
+def code(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", TEXT[page], re.M | re.S)
+
+
+def test_the_lines_of_the_readme_run(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("TCL_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    small = {"train_size": 96, "time_steps": [2], "epochs": 1, "batch_size": [32]}
+    grid = partial(tcl_lib.grid, **small)
+    monkeypatch.setattr(tcl_lib, "grid", lambda **parameters: grid(**parameters)[:2])
+    monkeypatch.setattr(tcl_lib, "RunConfig", partial(tiny, runs_dir=None))
+    (lines,) = code("README.md")
+    names = {}
+    exec(lines, names)
+    assert len(lines.splitlines()) == 8
+    assert names["run"].config.loss == "tcl"
+    assert list(names["runs"]["name"]) == [names["run"].name]
+    assert list(names["table"]["loss"]) == ["ce", "tcl"]
+    assert not names["network"].training
+
+
+def test_the_lines_of_the_page_on_extending_run():
+    functions, neuron = code("extending.md")
+    names = {}
+    exec(functions, names)
+    assert names["loss"].ndim == 0
+    assert names["current"].grad.abs().sum() > 0
+    exec(neuron, names)
+    assert names["logits"].shape == (4, 8, 10)
+    assert names["features"].shape[:2] == (4, 8)
+
+
+# parameters
+
+
+def test_the_page_of_parameters_is_made_from_the_config():
+    made = runpy.run_path(str(REPOSITORY / "docs" / "make_parameters.py"))["page"]()
+    assert TEXT["parameters.md"] == made, "run: python docs/make_parameters.py > docs/parameters.md"
+
+
+def test_the_page_of_parameters_has_a_row_for_each():
+    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \| (.+?) \| (.+) \|$", TEXT["parameters.md"], re.M)
+    defaults = {name: str(value) for name, value in RunConfig().to_dict().items()}
+    assert {name: default for name, default, _, _ in rows} == defaults
+    allowed = {name: text for name, _, text, _ in rows}
+    assert allowed["loss"] == "`ce`, `per_step_ce`, `tcl`, `stcl`"
+    assert allowed["validation_fraction"] == "number > 0, ≤ 0.5"
+    assert allowed["train_size"] == "integer ≥ 2 or `None`"
+    assert allowed["seed"] == "integer ≥ 0, < 2³²"
+    assert allowed["flip"] == "`True`, `False` or `None`"
+    assert allowed["positives"] == "list of `class`, `time`, `view`"
