@@ -170,7 +170,8 @@ def test_the_layout_names_the_folders():
     packages = [path.parent.relative_to(REPOSITORY) for path in REPOSITORY.glob("tcl_lib/**/__init__.py")]
     assert {folder for folder in layout() if folder.startswith("tcl_lib")} == {str(p) for p in packages}
     shown = {path.name for path in REPOSITORY.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    assert shown - {"data"} - {path for path in shown if path.endswith(".egg-info")} <= set(layout())
+    built = {"data", "build", "dist"} | {name for name in shown if name.endswith(".egg-info")}
+    assert shown - built <= set(layout())
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
