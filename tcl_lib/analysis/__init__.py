@@ -1,4 +1,4 @@
-"""What is measured on a trained network, and what is computed from tables of runs.
+"""Measurements of a trained network, and statistics of many runs.
 
 Only `evaluation` and `activity` import torch.
 """

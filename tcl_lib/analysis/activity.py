@@ -1,12 +1,12 @@
-"""Synaptic operations of a network, and the energy that they are said to cost.
+"""Firing rates and synaptic operations of a network, and an estimate of their energy.
 
-In the vocabulary of NeuroBench (Yik et al. 2025, arXiv 2304.04640), per sample: `dense`, the
-multiply-accumulates of an ordinary network (ANN) of the same shape; `effective_macs` and `effective_acs`,
-the multiply-accumulates and accumulates that are left of them where an input of 0 costs nothing.
+The terms are those of NeuroBench (Yik et al. 2025, arXiv 2304.04640), for one sample. `dense` counts the
+multiply-accumulates of an ordinary network (ANN) of the same shape. `effective_macs` and `effective_acs`
+count the multiply-accumulates and accumulates whose input is not 0.
 
     energy = 4.6 pJ * effective_macs + 0.9 pJ * effective_acs;   of the ANN: 4.6 pJ * dense
 
-An estimate of arithmetic alone, for comparing losses and time steps, not chips.
+This is an estimate of the arithmetic only. It can compare losses and time steps, but not chips.
 
 Shapes: T time steps, B batch.
 """
@@ -23,18 +23,17 @@ MAC_PJ, AC_PJ = 4.6, 0.9
 
 
 class SynapticOperations:
-    """Counts the operations of the network's convolutions and linear layers while this is open.
+    """Context manager that counts the operations of convolutions and linear layers in forward passes.
 
-    The first layer sees pixels, or counts of events: its operations are multiply-accumulates, one for every
-    input that is not 0 and every weight that this input meets. All later layers are driven by spikes: an
-    accumulate for every spike and every weight it meets. Where average pooling lies between, a spike counts
-    with the share of it that passes, so that a layer's accumulates are `rate * dense`, as this literature has
-    them; hardware that adds up without pooling first would do pooling-area times as many. An image is the
-    same at every step: the first layer, and the ANN, compute it once, at step 1; frames, at every step.
+    The first layer receives pixels or event counts. It needs a multiply-accumulate for each input that is not
+    0 and each weight of this input. All later layers receive spikes and need an accumulate for each spike and
+    each of its weights. After average pooling, a spike counts as the share that is passed on, so that the
+    accumulates of a layer are `rate * dense`, as in the literature. Hardware that does not pool first needs
+    more by a factor of the pooling area. An image is the same at every step: the first layer and the ANN
+    process it once, at step 1. Frames are processed at every step.
 
-    Left out: weights on the padding, which meet no input, biases, batch norm (part of the weights at
-    inference), the neurons' own updates, memory access, and the projection head, which inference drops.
-    Use it as a context manager around forwards of batches.
+    Not counted: weights on padding, biases, batch norm (part of the weights at inference), the neurons'
+    updates, memory access, and the projection head, which inference does not use.
     """
 
     def __init__(self, network: nn.Module):
@@ -73,11 +72,11 @@ class SynapticOperations:
         self._counts[index].append((arrived * self._fan_out[index]).flatten(1).sum(1).cpu().double())
 
     def table(self) -> pd.DataFrame:
-        """A row a layer and time step, means over the samples seen.
+        """Return a row for each layer and time step, with means over the samples.
 
-        Columns: layer (from 1, in order of depth), operation, time_step (from 1); dense, of one pass through
+        Columns: layer (from 1, in order of depth), operation, time_step (from 1); dense of one pass through
         the layer; effective_macs and effective_acs of this step; energy_uj and ann_energy_uj, the energy of
-        this step in microjoules, here and in the ANN.
+        this step in microjoules, of the network and of the ANN.
         """
         rows = []
         for index, (layer, first) in enumerate(self._layers):
@@ -86,7 +85,7 @@ class SynapticOperations:
             counts += [0.0] * (self._steps - len(counts))
             for step, count in enumerate(counts, start=1):
                 macs, acs = (count, 0.0) if first else (0.0, count)
-                news = step == 1 or len(self._counts[0][0]) > 1  # for the ANN, which sees an image once
+                news = step == 1 or len(self._counts[0][0]) > 1  # the ANN processes an image once
                 rows.append(
                     {
                         "layer": index + 1,
@@ -110,10 +109,10 @@ class SynapticOperations:
 
 
 def fan_out(layer: nn.Conv2d | nn.Linear, shape: tuple[int, ...]) -> Tensor:
-    """How many weights every input of a layer meets: float32 [*shape], the shape of one sample's input.
+    """Return the number of weights that use each input of a layer: float32 [*shape], as one sample's input.
 
-    The gradient of the outputs' sum, all inputs and weights being 1: inputs at the border of a padded
-    convolution meet fewer.
+    It is the gradient of the sum of the outputs with all inputs and weights 1. Inputs at the border of a
+    padded convolution have fewer weights.
     """
     with torch.enable_grad(), torch.autocast(layer.weight.device.type, enabled=False):
         x = torch.ones(1, *shape, device=layer.weight.device, requires_grad=True)
@@ -134,23 +133,23 @@ def _describe(layer: nn.Conv2d | nn.Linear) -> str:
 
 @torch.no_grad()
 def firing_rates(network: nn.Module, images: Tensor) -> list[float]:
-    """The firing rate of every spiking layer on a batch, in the network's present mode; see `FiringRates`."""
+    """Return the firing rate of every spiking layer on a batch, in the network's current mode."""
     with FiringRates(network) as firing:
         network(images)
     return firing.mean()
 
 
 class FiringRates:
-    """The firing rate of every spiking layer while this is open, in spikes a neuron and time step.
+    """Context manager that counts spikes in forward passes; rates are in spikes per neuron and time step.
 
-    Layers come in order of depth. Use it as a context manager around forwards.
+    The layers are in order of depth.
     """
 
     def __init__(self, network: nn.Module):
         layers = [module for module in network.modules() if isinstance(module, Spiking)]
         self._sums: list[list[Tensor]] = [[] for _ in layers]  # [T] each
-        self._earlier: list[Tensor | int] = [0] * len(layers)  # what `load_state` brought
-        self._counts = [0] * len(layers)  # neurons and samples seen, at a time step
+        self._earlier: list[Tensor | int] = [0] * len(layers)  # from `load_state`
+        self._counts = [0] * len(layers)  # neurons times samples, at a time step
         self._hooks = [
             layer.register_forward_hook(
                 lambda module, inputs, spikes, index=index: self._see(index, spikes.detach())
@@ -159,12 +158,12 @@ class FiringRates:
         ]
 
     def _see(self, index: int, spikes: Tensor) -> None:
-        # over all dimensions but the first, not flattened: that would copy the memory of channels last
+        # summed without flattening, which would copy tensors in channels-last memory format
         self._sums[index].append(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32))
         self._counts[index] += spikes[0].numel()
 
     def by_step(self) -> pd.DataFrame:
-        """Of all forwards so far, a row a layer and time step: layer and time_step (from 1), firing_rate."""
+        """Return a row for each layer and time step: layer and time_step (from 1), firing_rate."""
         rows = [
             {"layer": layer, "time_step": step, "firing_rate": rate}
             for layer, rates in enumerate(self._rates(), start=1)
@@ -173,22 +172,22 @@ class FiringRates:
         return pd.DataFrame(rows)
 
     def mean(self) -> list[float]:
-        """The mean rate of each layer over the steps of all forwards so far."""
+        """Return the mean rate of each layer over all steps."""
         return [rates.mean().item() for rates in self._rates()]
 
     def state(self) -> dict[str, list]:
-        """All that was seen so far, for `load_state`."""
+        """Return the counts so far, for `load_state`."""
         return {"sums": self._totals(), "counts": list(self._counts)}
 
     def load_state(self, state: dict[str, list]) -> None:
-        """Resume from a saved state. Integer counts make the sums exact."""
+        """Continue from a saved state; the sums are exact because they count spikes."""
         self._earlier, self._counts = list(state["sums"]), list(state["counts"])
 
     def _rates(self) -> list[Tensor]:
         return [total / count for total, count in zip(self._totals(), self._counts, strict=True)]
 
     def _totals(self) -> list[Tensor]:
-        """Spikes by time step, float64 [T] for each layer."""
+        """Return the spikes by time step, float64 [T] for each layer."""
         seen = [torch.stack(sums).cpu().double().sum(0) if sums else 0 for sums in self._sums]
         return [earlier + now for earlier, now in zip(self._earlier, seen, strict=True)]
 

@@ -1,4 +1,4 @@
-"""What a network does on data: logits, accuracy and calibration by time step, firing rates, and all of it.
+"""Evaluation of a trained network on data: logits, accuracy and calibration by time step, and `evaluate`.
 
 Shapes: T time steps, B batch, N samples, K classes, D features.
 """
@@ -19,13 +19,13 @@ from tcl_lib.backbones import NetworkOutput
 from tcl_lib.data import Data, Split
 from tcl_lib.data.parts import stratified_order
 
-# Features are kept of so many vectors at the most, all time steps of a sample or none.
+# The most feature vectors that are kept: T for each sample.
 KEPT_FEATURES = 1000
 CALIBRATION_BINS = 15
 
 
 class Evaluation(NamedTuple):
-    """What is stored of a trained network, so that figures need no model."""
+    """The measurements that are stored with a run; figures need no model."""
 
     accuracy_by_step: pd.DataFrame
     firing_rates: pd.DataFrame
@@ -35,10 +35,10 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(network: nn.Module, data: Data, batch_size: int, device: torch.device | str) -> Evaluation:
-    """Everything that is measured on the test set.
+    """Return all measurements on the test set.
 
-    Similarity is that of the features that are kept, those of a fixed stratified sample of at most
-    `KEPT_FEATURES` / T test samples: the same samples whatever the network.
+    Features are kept of a stratified subset of at most `KEPT_FEATURES` / T test samples, the same for every
+    network. The similarity is that of these features.
     """
     with FiringRates(network) as firing, SynapticOperations(network) as operations:
         logits = predict(network, data.test, data, batch_size, device)
@@ -58,7 +58,7 @@ def evaluate(network: nn.Module, data: Data, batch_size: int, device: torch.devi
 def predict(
     network: nn.Module, split: Split, data: Data, batch_size: int, device: torch.device | str
 ) -> Tensor:
-    """Logits of every sample, not augmented, in evaluation mode: float [T, N, K] on the CPU."""
+    """Return the logits of all samples as stored, in evaluation mode: float [T, N, K] on the CPU."""
     outputs = _outputs(network, split, data, batch_size, device)
     return torch.cat([output.logits.float().cpu() for output in outputs], dim=1)
 
@@ -75,12 +75,15 @@ def _outputs(
 
 
 def stepwise_accuracy(logits: Tensor, labels: Tensor) -> pd.DataFrame:
-    """Accuracy when inference stops after t steps, in percent: [T, N, K], [N] -> a row a step.
+    """Return the accuracy in percent when inference stops after t steps: [T, N, K], [N] -> a row per step.
 
-    Columns: time_step (from 1); cumulative, of the mean of the first t steps' logits; low and high, the ends
-    of its 95 % interval for N samples (Wilson 1927, binomial); instantaneous, of step t's logits alone;
-    calibration_error, the expected one of the cumulative answer: the mean distance of accuracy and confidence
-    over 15 bins of confidence (Guo et al. 2017, arXiv 1706.04599, eq. 3), in percent too.
+    Columns:
+        time_step: t, from 1.
+        cumulative: accuracy of the mean of the first t steps' logits.
+        low, high: ends of its 95 % interval for N samples (Wilson 1927, binomial).
+        instantaneous: accuracy of step t's logits alone.
+        calibration_error: expected calibration error of the cumulative answer in percent, with 15 bins of
+            confidence (Guo et al. 2017, arXiv 1706.04599, eq. 3). A confidence of 1 is in the last bin.
     """
 
     def right(scores: Tensor) -> list[int]:

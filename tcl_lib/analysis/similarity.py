@@ -1,4 +1,4 @@
-"""How alike the representations of different time steps are: cosine and linear CKA. Imports no torch.
+"""Similarity of representations at different time steps: cosine and linear CKA. Imports no torch.
 
 Shapes: T time steps, N samples, D features, K classes.
 """
@@ -8,7 +8,7 @@ import pandas as pd
 
 
 def temporal_similarity(features: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """Both measures for every pair of time steps: [T, N, D], [N] -> a row a measure, relation and pair.
+    """Return both measures for all pairs of time steps: [T, N, D], [N] -> a row for each pair.
 
     Columns: measure (cosine, cka), relation (within_sample, within_class, between_classes), time_step and
     other_step (from 1), value.
@@ -25,14 +25,13 @@ def temporal_similarity(features: np.ndarray, labels: np.ndarray) -> pd.DataFram
 
 
 def cosine(features: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean cosine of two samples' features, one at step t and one at step u: [T, N, D], [N] -> [T, T] each.
+    """Return the mean cosine between features at step t and at step u: [T, N, D], [N] -> [T, T] each.
 
         within_sample    of a sample with itself
         within_class     of two different samples of a class
         between_classes  of two samples of different classes
 
-    A sample that is silent at a step (features of length 0) counts with a cosine of 0. NaN where there is no
-    such pair.
+    A sample that is silent at a step (features of length 0) has a cosine of 0. The mean over no pairs is NaN.
     """
     x = features.astype(np.float64)
     length = np.linalg.norm(x, axis=-1, keepdims=True)
@@ -53,13 +52,13 @@ def cosine(features: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def cka(features: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Linear CKA of the representations at step t and at step u: [T, N, D], [N] -> [T, T] each.
+    """Return the linear CKA of the representations at step t and at step u: [T, N, D], [N] -> [T, T] each.
 
-        within_sample    of all samples as they are: are the same samples alike at both steps?
-        within_class     of their deviations from their classes' means: without what sets classes apart
-        between_classes  of the classes' means in their place: nothing but what sets classes apart
+        within_sample    of all samples
+        within_class     of the samples' deviations from their class means
+        between_classes  of the class means, one for each sample
 
-    CKA compares how the samples lie to each other, so a sample always stands for itself at both steps.
+    CKA compares the same samples at both steps.
     """
     x = features.astype(np.float64)
     _, member = np.unique(labels, return_inverse=True)
@@ -74,13 +73,13 @@ def cka(features: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def linear_cka(features: np.ndarray, largest: float | None = None) -> np.ndarray:
-    """Linear CKA of every two of T representations of the same N samples: [T, N, D] -> [T, T], 0 to 1.
+    """Return the linear CKA of all pairs of T representations of N samples: [T, N, D] -> [T, T], 0 to 1.
 
         |Y'X|^2 / (|X'X| |Y'Y|)   of centred X and Y, Frobenius norms
 
-    Kornblith et al. 2019, arXiv 1905.00414, eq. 3; not corrected for its bias, which lifts the values of few
-    samples with many features. NaN for a representation in which all samples are equal, but for what rounding
-    leaves of the `largest` value that it was computed from (by default, its own).
+    Kornblith et al. 2019, arXiv 1905.00414, eq. 3. It is not corrected for bias, which raises the values for
+    few samples with many features. It is NaN for a representation in which all samples are equal up to
+    rounding errors of the `largest` value that it was computed from (by default, its own largest value).
     """
     x = features.astype(np.float64)
     noise = 1e-14 * (np.abs(x).max(initial=0) if largest is None else largest) * x[0].size

@@ -1,4 +1,4 @@
-"""Findings from tables of runs: means over seeds, paired differences, tables for print. Imports no torch."""
+"""Statistics of tables of runs: means over seeds, paired differences, printed tables. Imports no torch."""
 
 import re
 import warnings
@@ -23,15 +23,15 @@ ESCAPED = {character: f"\\{character}" for character in "{}%&#_$"} | {
 
 
 def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The runs of every setting, apart: a short name for files -> the setting's rows.
+    """Return the runs of each setting: a short name for files -> the setting's rows.
 
-    Of runs that differ in nothing, the first is taken, with a warning for each of the others, so that a seed counts once.
-    Raises ValueError where there are no runs.
+    A run that is there twice, in two folders, counts once: the others are skipped with a warning. Raises
+    ValueError if there are no runs.
     """
     if not len(table):
         raise ValueError(
             "no finished run to show: train some with train.ipynb or ablation.ipynb,"
-            " or look at those that came with the project, runs_dir='runs/reference'"
+            " or set runs_dir='runs/reference' for the runs that come with the project"
         )
     again = table.duplicated(["setting", "variant", "seed"])
     for row in table[again].itertuples():
@@ -44,9 +44,10 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of the runs of a setting, one variant of every loss: the one with its defaults.
+    """Return the runs of one variant of each loss, for the runs of a setting: the variant with the defaults.
 
-    Where there is none, the one with most runs (of several, the first by name), with a warning.
+    If no run has the defaults, the variant with the most runs is taken (of several, the first by name), with
+    a warning.
     """
     kept = []
     for loss, name in LOSS_NAMES.items():
@@ -60,11 +61,11 @@ def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def varied(rows: pd.DataFrame, *parameters: str) -> pd.DataFrame:
-    """The runs of a setting with a contrastive loss that differ in these parameters alone, if they do.
+    """Return the runs of a setting with a contrastive loss that differ only in these parameters.
 
-    Else an empty table. All else of the loss may be the defaults or not, and stands in the column `fixed`; of
-    several such groups of a loss, the largest is taken. `positives` becomes a text of those that are in
-    effect, "class+time".
+    The table is empty if these parameters do not vary. The column `fixed` names the other parameters of the
+    loss that are not the defaults; of several such groups of a loss, the largest is taken. The column
+    `positives` becomes a text of those with an effect, "class+time".
     """
     groups: dict[tuple, dict[int, dict]] = {}
     for row in rows[rows["loss"].isin(["tcl", "stcl"])].itertuples():
@@ -91,10 +92,10 @@ class Interval(NamedTuple):
 
 
 def bootstrap_interval(values: np.ndarray) -> Interval:
-    """The 95 % interval of a mean, by the percentile bootstrap (Efron 1979): [n] -> low, high.
+    """Return the 95 % interval of a mean by the percentile bootstrap (Efron 1979): [n] -> low, high.
 
-    NaN for fewer than two values. For a handful it is much too narrow: of three it is their range, which
-    holds the true mean three times out of four. The same values give the same interval.
+    It is NaN for fewer than two values, and much too narrow for few: for three values it is their range,
+    which contains the true mean in three of four cases. The same values give the same interval.
     """
     if len(values) < 2:
         return Interval(np.nan, np.nan)
@@ -103,12 +104,16 @@ def bootstrap_interval(values: np.ndarray) -> Interval:
 
 
 def compare(accuracy: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> pd.DataFrame:
-    """Accuracy of every variant at t = 1 and t = T, and its difference to a baseline, seed by seed.
+    """Return the accuracy of each variant at t = 1 and t = T, and its paired difference to a baseline.
 
-    Takes the `accuracy_by_step` of the runs of one setting. Columns: variant and time_step; mean, sd and n,
-    of the cumulative test accuracy in percent over the seeds; difference, low, high and pairs, the mean
-    difference to the baseline with the same seed, its 95 % interval (`bootstrap_interval`), and how many
-    seeds both have. Raises ValueError for runs of more than one setting.
+    `accuracy` is the `accuracy_by_step` of the runs of one setting. Columns:
+        variant, time_step
+        mean, sd, n: of the cumulative test accuracy in percent over the seeds
+        difference: mean difference to the baseline with the same seed
+        low, high: its 95 % interval (`bootstrap_interval`)
+        pairs: number of seeds that both have
+
+    Raises ValueError for runs of more than one setting.
     """
     runs.one_setting(accuracy)
     compared = []
@@ -138,7 +143,7 @@ def compare(accuracy: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> pd.Data
 
 
 def results_table(compared: pd.DataFrame) -> pd.DataFrame:
-    """`compare` as it is printed: a row a variant, accuracies in percent, differences in points of it."""
+    """Return `compare` as a printed table: accuracies in percent, differences in percentage points."""
     table: dict[str, dict] = {}
     last = compared["time_step"].max()
     for row in compared.itertuples():
@@ -150,7 +155,7 @@ def results_table(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def energy_by_layer(operations: pd.DataFrame) -> pd.DataFrame:
-    """A run's `operations` over all its time steps: a row a layer, and their total."""
+    """Return a run's `operations` summed over its time steps: a row for each layer, and the total."""
     sums = ["effective_macs", "effective_acs", "energy_uj", "ann_energy_uj"]
     layers = operations.groupby(["layer", "operation"])
     table = layers["dense"].first().to_frame().join(layers[sums].sum()).reset_index("operation")
@@ -159,7 +164,7 @@ def energy_by_layer(operations: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_table(table: pd.DataFrame, path: Path, setting: str) -> None:
-    """Write a `results_table` as Markdown and LaTeX, `path`.md and .tex, with what it says as caption."""
+    """Write a `results_table` as Markdown and LaTeX, `path`.md and .tex, with a caption that explains it."""
     caption = (
         f"{setting}. Test accuracy in percent when inference stops after t time steps, with the weights of"
         " the last epoch: mean ± standard deviation over the seeds; beside it the mean difference to CE in"
@@ -171,12 +176,12 @@ def write_table(table: pd.DataFrame, path: Path, setting: str) -> None:
 
 
 def markdown(table: pd.DataFrame, caption: str) -> str:
-    """A table in Markdown, its caption below."""
+    """Return a table in Markdown with its caption below."""
     return f"{table.to_markdown(index=False)}\n\n{caption}\n"
 
 
 def latex(table: pd.DataFrame, caption: str) -> str:
-    """A table in LaTeX, for the package booktabs."""
+    """Return a table in LaTeX, for the package booktabs."""
     # pandas escapes only the cells
     caption = re.sub(r"[\\~^{}%&#_$]", lambda found: ESCAPED[found[0]], caption)
     text = table.to_latex(index=False, escape=True, caption=caption, position="tbp")
@@ -186,7 +191,7 @@ def latex(table: pd.DataFrame, caption: str) -> str:
 
 
 def _short(row: pd.Series) -> str:
-    """A setting's name for files: what a run's name spells out of it, and a hash where it is not all."""
+    """Return a setting's name for files, with a hash if data, backbone and T do not say everything."""
     data = row["data"].replace("folder (", "").replace("events_", "")
     words = "".join(character if character.isalnum() or character in "-_" else " " for character in data)
     config = runs.load_run(row["path"]).config

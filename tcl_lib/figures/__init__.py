@@ -1,6 +1,6 @@
 """Figures from tables. Imports no torch.
 
-`save(name, folder, draw, *arguments)` prints one for both column widths, as PDF, SVG and PNG.
+`save(name, folder, draw, *arguments)` writes one for both column widths, as PDF, SVG and PNG.
 """
 
 from tcl_lib.figures.representations import accuracy_by_similarity, similarity, tsne

@@ -1,4 +1,4 @@
-"""Figures of representations: how alike they are over the time steps, and where samples lie."""
+"""Figures of representations: their similarity between time steps, and t-SNE."""
 
 import numpy as np
 import pandas as pd
@@ -24,17 +24,20 @@ SIMILARITY_LABELS = {
     },
 }
 MEASURES = {"cosine": "cosine similarity", "cka": "linear CKA"}
-# Told apart when they are small, and with ten frames still.
+# Ten markers that a reader can tell apart when they are small.
 STEP_MARKERS = "osD^v<>pP*"
-LARGEST = 2.4  # inches, of a square panel: one alone need not fill a page
+LARGEST = 2.4  # inches, side of a square panel
 
 
 @drawing
 def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = DOUBLE) -> Figure:
-    """Heatmaps of the similarity of step t to step u, one a variant, on one colour scale.
+    """Return heatmaps of the similarity between steps t and u, one for each variant, on one colour scale.
 
-    Takes the runs' `similarity`; the mean over the seeds is shown, blank where one of them has none.
-    `measure` is cosine or cka, `relation` within_sample, within_class or between_classes.
+    Args:
+        table: the runs' `similarity`; shown is the mean over the seeds, blank if a seed has no value.
+        measure: cosine or cka.
+        relation: within_sample, within_class or between_classes.
+        width: of the printed column, in inches.
     """
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
     found = variants(rows)
@@ -48,7 +51,7 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
     known = np.array(means)[~np.isnan(means)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
     steps = range(1, len(means[0]) + 1)
-    scale = {"vmin": min(low, high - 0.05), "vmax": high}  # one of rounding errors would show a pattern
+    scale = {"vmin": min(low, high - 0.05), "vmax": high}  # a smaller range would show rounding errors
     for axis, (label, _, _), mean in zip(axes, found, means, strict=True):
         mesh = axis.pcolormesh(steps, steps, mean, cmap="cividis", **scale)
         if len(steps) <= 5:
@@ -73,9 +76,9 @@ def _write_values(axes: Axes, table: pd.DataFrame, middle: float) -> None:
 def accuracy_by_similarity(
     accuracy: pd.DataFrame, similarity: pd.DataFrame, measure: str = "cosine", width: float = DOUBLE
 ) -> Figure:
-    """Test accuracy at t against the similarity of step t to step T of the same samples, a digit t a step.
+    """Return a figure of the accuracy at step t against the similarity between steps t and T.
 
-    Takes the runs' `accuracy_by_step` and `similarity`.
+    The digit t marks a step. The tables are the runs' `accuracy_by_step` and `similarity`.
     """
     last = similarity["other_step"] == similarity["time_steps"]
     same = (similarity["measure"] == measure) & (similarity["relation"] == "within_sample")
@@ -107,10 +110,14 @@ def accuracy_by_similarity(
 
 @drawing
 def tsne(points: pd.DataFrame, classes: list[str], width: float = DOUBLE) -> Figure:
-    """t-SNE of the features of every step, one panel a run: coloured by class, the time step as marker.
+    """Return a figure with the t-SNE of the features of all steps, one panel for each run.
 
-    Takes `analysis.tsne.tsne` of some runs, below each other, with the columns setting, variant, seed, label,
-    time_step, x and y; `classes` are the names of the labels.
+    The colour is the class, the marker the time step.
+
+    Args:
+        points: `runs.gather(table, tsne_of_run)`: setting, variant, seed, label, time_step, x and y.
+        classes: the names of the labels.
+        width: of the printed column, in inches.
     """
     runs = points["variant"].unique()
     columns = min(len(runs), 4 if width > SINGLE else 2)

@@ -1,6 +1,6 @@
-"""Figures of many runs of one setting, told apart by their variant and averaged over their seeds.
+"""Figures that compare the variants of one setting, each the mean over its seeds.
 
-Every table has the columns setting, variant and seed: those of `runs.table` and `runs.gather`.
+Every table has the columns setting, variant and seed, as `runs.table` and `runs.gather` make them.
 """
 
 import numpy as np
@@ -32,11 +32,11 @@ BARS = "mean over the seeds, bars: ± 1 standard deviation"
 
 @drawing
 def accuracy_curves(accuracy: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Test accuracy when inference stops after t steps, and of step t alone.
+    """Return a figure of the test accuracy when inference stops after t steps, and of step t alone.
 
-    Takes the runs' `accuracy_by_step`; of an event camera, the first t steps are the first t frames. The band
-    is the spread over the seeds; where no variant has more than one, the 95 % interval that the number of
-    test samples leaves.
+    `accuracy` is the runs' `accuracy_by_step`. With event data a step is a frame. The band is the standard
+    deviation over the seeds. If every variant has one seed, it is the 95 % interval for the number of test
+    samples.
     """
     figure, (stopped, alone) = panels(2, width, height=2.4, margin=0.3, sharey=True)
     several = spread(accuracy)
@@ -59,9 +59,9 @@ def accuracy_curves(accuracy: pd.DataFrame, width: float = DOUBLE) -> Figure:
 
 @drawing
 def accuracy_by_energy(accuracy: pd.DataFrame, operations: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Test accuracy against the energy spent on a sample until inference stops, a marker a time step.
+    """Return a figure of the test accuracy against the energy of a sample until inference stops.
 
-    Takes the runs' `accuracy_by_step` and `operations`.
+    There is one marker for each time step. The tables are the runs' `accuracy_by_step` and `operations`.
     """
     by_step = operations.groupby(["run", "time_step"])[["energy_uj", "ann_energy_uj"]].sum()
     spent = by_step.groupby("run").cumsum().reset_index()
@@ -98,14 +98,14 @@ def accuracy_by_energy(accuracy: pd.DataFrame, operations: pd.DataFrame, width: 
 
 @drawing
 def training_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Validation accuracy and cross-entropy over the epochs, from the runs' `metrics`."""
+    """Return a figure of validation accuracy and cross-entropy over the epochs, from the runs' `metrics`."""
     figure, axes = panels(3, width, height=2.2, margin=0.5)
     shown = {
         "validation_accuracy": ("answer of all time steps", "validation accuracy (%)"),
         "validation_accuracy_t1": ("answer of the first time step", "validation accuracy (%)"),
         "validation_cross_entropy": ("cross-entropy of the mean logits", "on validation data (nats)"),
     }
-    dot = "o" if metrics["epoch"].nunique() == 1 else None  # a line through one epoch would not be seen
+    dot = "o" if metrics["epoch"].nunique() == 1 else None  # a line through one epoch is not visible
     for axis, (column, (name, unit)) in zip(axes, shown.items(), strict=True):
         for label, rows, drawn in variants(metrics):
             _band(axis, rows, "epoch", column, label, drawn | {"marker": dot})
@@ -118,10 +118,10 @@ def training_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
 
 @drawing
 def sensitivity(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Validation accuracy against temperature and contrastive weight, at t = 1 and t = T.
+    """Return a figure of the validation accuracy against temperature and contrastive weight, at t = 1 and T.
 
-    Takes `summary.varied(runs, "temperature", "contrastive_weight")`. On validation data, since it is there
-    that one would choose.
+    `runs` is `statistics.varied(runs, "temperature", "contrastive_weight")`. The accuracy is that on
+    validation data because hyperparameters are chosen there.
     """
     names = {"temperature": "temperature τ", "contrastive_weight": "contrastive weight"}
     along, other = names if runs["temperature"].nunique() > 1 else reversed(names)
@@ -166,9 +166,10 @@ def sensitivity(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
 
 @drawing
 def positives(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Test accuracy by who is a positive of whom, at t = 1 and t = T: every seed, and their mean.
+    """Return a figure of the test accuracy by the choice of positives, at t = 1 and t = T.
 
-    Takes `summary.varied(runs, "positives")`, with what is effective of `positives` in that column.
+    `runs` is `statistics.varied(runs, "positives")`; its column positives holds those with an effect.
+    Dots are single runs.
     """
     order = sorted(set(runs["positives"]), key=lambda words: (words.count("+"), words))
     losses = [loss for loss in LOSS_NAMES if loss in set(runs["loss"])]
@@ -200,7 +201,7 @@ def positives(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
 
 
 def _band(axes: Axes, rows: pd.DataFrame, x: str, y: str, label: str, drawn: dict) -> None:
-    """The mean of y at every x, and its standard deviation as a band where there is one."""
+    """Draw the mean of y at every x, and the standard deviation as a band if there are several values."""
     points = rows.groupby(x)[y].agg(["mean", "std"])
     axes.plot(points.index, points["mean"], label=label, **drawn)
     if points["std"].notna().any():
@@ -209,12 +210,12 @@ def _band(axes: Axes, rows: pd.DataFrame, x: str, y: str, label: str, drawn: dic
 
 
 def _fixed(runs: pd.DataFrame) -> str:
-    """What else is not the default in these runs' losses."""
+    """Return the other loss parameters of these runs that are not the defaults."""
     return "; ".join(sorted(set(runs["fixed"]) - {""}))
 
 
 def _seeds(runs: pd.DataFrame) -> str:
-    """How many seeds its points have: "3 seeds", or "1 to 3 seeds"."""
+    """Return the number of seeds of the points: "3 seeds", or "1 to 3 seeds"."""
     counts = np.unique(runs.groupby("variant")["seed"].nunique())
     fewest, most = counts.min(), counts.max()
     many = f"{most} seed{'s' if most > 1 else ''}"

@@ -1,4 +1,4 @@
-"""Figures of one run: its data, and how it learned."""
+"""Figures of one run: its data, learning curves and firing rates."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,10 +11,14 @@ from tcl_lib.figures.style import DOUBLE, STYLE, drawing, panels, title, whole_n
 
 @drawing
 def views(rows: np.ndarray, names: list[str], data: str, side: int = 64) -> Figure:
-    """Samples as stored and as augmented: uint8 [R, N, C, H, W] with C of 1 or 3, R names, and what they are.
+    """Return a figure of samples as stored and as augmented.
 
-    A picture is drawn about `side` pixels large, every pixel of it as a square of whole pixels (or every n-th
-    of a larger one): sharp, and small as a PNG.
+    Args:
+        rows: uint8 [R, N, C, H, W], R rows of N pictures; C is 1 or 3.
+        names: the R names of the rows.
+        data: what the figure calls the data.
+        side: size of a picture in the figure, in pixels. A small picture is magnified by a whole number; of a
+            large one every n-th pixel is shown. Both are sharp and make small PNG files.
     """
     channels, largest = rows.shape[2], max(rows.shape[3:])
     scale, step = max(1, round(side / largest)), max(1, round(largest / side))
@@ -37,9 +41,9 @@ def views(rows: np.ndarray, names: list[str], data: str, side: int = 64) -> Figu
 
 @drawing
 def learning_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Losses, accuracies and firing rates over the epochs, from a run's `metrics`."""
+    """Return a figure of losses, accuracies and firing rates over the epochs, from a run's `metrics`."""
     figure, (losses, accuracy, rates) = panels(3, width, height=2.5, margin=0.5)
-    dot = "o" if len(metrics) == 1 else None  # a line through one epoch would not be seen
+    dot = "o" if len(metrics) == 1 else None  # a line through one epoch is not visible
     terms = ["loss", "cross_entropy", "contrastive"] if "contrastive" in metrics else ["cross_entropy"]
     for name in [*terms, "validation_cross_entropy"]:
         losses.plot(metrics["epoch"], metrics[name], marker=dot, label=name.replace("_", " "))
@@ -60,7 +64,7 @@ def learning_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
     for axes in (losses, accuracy, rates):
         axes.set_xlabel("epoch")
         whole_numbers(axes)
-        # of many layers the first and the last: the colours between say which
+        # of many layers only the first and the last; the colours show the order of the others
         named = axes.lines if len(axes.lines) <= 5 else [axes.lines[0], axes.lines[-1]]
         axes.legend(handles=named, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)
     return figure
@@ -68,7 +72,7 @@ def learning_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
 
 @drawing
 def firing_rates(rates: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """The firing rate of every layer over the time steps, from a run's `firing_rates`."""
+    """Return a figure of the firing rate of every layer over the time steps, from a run's `firing_rates`."""
     figure, (axes,) = panels(1, width, height=2.3)
     layers = rates["layer"].unique()
     for layer, colour in zip(layers, sns.color_palette("viridis", len(layers)), strict=True):

@@ -1,7 +1,7 @@
-"""One style for every figure: sizes and colours, names, and the files they are printed from.
+"""The style of all figures, and the files they are written to.
 
-A drawing function takes tables, and the width of the printed column in inches; it gives a Figure that pyplot
-no longer holds, so that the last line of a notebook cell shows it once.
+A drawing function takes tables and the width of the printed column in inches. It returns a Figure that pyplot
+does not hold any more, so that a notebook cell shows it once.
 """
 
 import io
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 # The columns of a two-column journal: 89 and 183 mm.
 WIDTHS = {"single": 3.5, "double": 7.2}
 SINGLE, DOUBLE = WIDTHS.values()
-# What a file would say of the moment it was made: left out, so that equal figures are equal files.
+# No dates in the files: equal figures are equal files.
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 STYLE = sns.axes_style("whitegrid") | {
@@ -35,7 +35,7 @@ STYLE = sns.axes_style("whitegrid") | {
     "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
     "axes.titlesize": 7,
     "figure.constrained_layout.use": True,
-    "figure.dpi": 150,
+    "figure.dpi": 125,  # in a notebook: 900 pixels for two columns
     "figure.titlesize": 7,
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 7,
@@ -50,14 +50,14 @@ STYLE = sns.axes_style("whitegrid") | {
     "xtick.labelsize": 6.5,
     "ytick.labelsize": 6.5,
 }
-# One colour and marker a loss, whichever of them a figure shows; told apart in print without colour too.
+# Each loss has the same colour and marker in every figure; the markers differ also without colour.
 COLOURS = dict(zip(LOSS_NAMES, sns.color_palette("colorblind"), strict=False))
 MARKERS = dict(zip(LOSS_NAMES, "osD^", strict=True))
-LINES = ("-", "--", ":", "-.")  # of the variants of a loss
+LINES = ("-", "--", ":", "-.")  # for the variants of a loss
 
 
 def drawing(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in the project's style, and take the figure out of pyplot's hands."""
+    """Return the drawing function with the project's style; it closes its figure in pyplot."""
 
     @wraps(draw)
     def styled(*arguments, **options) -> Figure:
@@ -75,17 +75,21 @@ def drawing(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> None:
     """Write a figure for both column widths as PDF, SVG and PNG.
 
-    `draw(*arguments, **options)` is a function of this package; the files are
-    `folder`/`name`-single.pdf and so on. Raises OSError where the folder cannot be written to.
+    Args:
+        name: start of the files' names: name-single.pdf, name-double.pdf and so on.
+        folder: where to write them; it is made if it does not exist.
+        draw: a drawing function of this package, called as `draw(*arguments, width=..., **options)`.
+
+    Raises OSError if the folder cannot be written to.
     """
     folder = Path(folder)
     files.make_folder(folder)
     for column, width in WIDTHS.items():
         figure = draw(*arguments, width=width, **options)
         with plt.rc_context(STYLE):
-            for _ in range(2):  # what the first pass moves can change the ticks
+            for _ in range(2):  # the first layout can change the ticks, and they the layout
                 figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # laid out now, and not for every file again
+            figure.set_layout_engine("none")  # no new layout for each file
             for suffix, metadata in UNDATED.items():
                 drawn = io.BytesIO()
                 figure.savefig(drawn, format=suffix, metadata=metadata)
@@ -93,21 +97,21 @@ def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments,
 
 
 def show(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> None:
-    """`save` a figure and show it in the notebook; where a table holds no rows, log that there is none."""
-    from IPython.display import Image, display  # not where figures are drawn without a notebook
+    """`save` a figure and show it in the notebook; if a table has no rows, log that there is none."""
+    from IPython.display import Image, display  # only notebooks need IPython
 
     if any(isinstance(table, pd.DataFrame) and table.empty for table in arguments):
         log.info("%s: nothing to draw", name)
     else:
         save(name, folder, draw, *arguments, **options)
-        # what was written, and not the figure: it would be drawn once more, and less sharp
+        # the written file: showing the figure would draw it again, with fewer pixels
         display(Image(filename=Path(folder) / f"{name}-double.png", retina=True))
 
 
 def variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
-    """The rows of every variant, its name with n, and how its lines are drawn, the losses in order.
+    """Return (label with the number of seeds, rows, line style) of every variant, in the order of the losses.
 
-    Takes a table with the columns variant and seed.
+    The table has the columns variant and seed.
     """
     found = []
     for loss, name in LOSS_NAMES.items():
@@ -124,10 +128,10 @@ def variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
 def panels(
     count: int, width: float, height: float, columns: int | None = None, margin: float = 0.0, **options
 ):
-    """A figure with `count` panels of `height` inches, at most `columns` beside each other.
+    """Return a figure and its `count` panels of `height` inches, in at most `columns` columns.
 
-    By default they stand beside each other on a double column, below each other on a single one. `margin` is
-    the height of what stands above and below the panels, where it is not small beside them.
+    By default all are in one row on a double column and in one column on a single one. `margin` is the height
+    in inches of titles and legends above and below the panels.
     """
     if columns is None:
         columns = count if width > SINGLE else 1
@@ -142,28 +146,28 @@ def panels(
 
 
 def title(figure: Figure, *lines: str) -> None:
-    """What the figure is of, in lines that fit its width."""
+    """Set the figure's title, with lines wrapped to its width."""
     characters = round(20 * figure.get_figwidth())
     figure.suptitle("\n".join(textwrap.fill(line, characters) for line in lines if line))
 
 
 def legend(figure: Figure, handles: list, **options) -> None:
-    """A legend below all panels, where nothing is covered, in as many columns as fit."""
+    """Add a legend below all panels, in as many columns as fit."""
     widest = max((len(handle.get_label()) for handle in handles), default=0)
     columns = max(1, min(len(handles), int(19 * figure.get_figwidth() / (widest + 7))))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, **options)
 
 
 def entries(axes: Axes) -> list:
-    """What a panel has for a legend."""
+    """Return the legend handles of a panel."""
     return axes.get_legend_handles_labels()[0]
 
 
 def spread(table: pd.DataFrame) -> bool:
-    """Whether a variant has more than one seed."""
+    """Return whether any variant has more than one seed."""
     return table.groupby("variant")["seed"].nunique().max() > 1
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Ticks of the x axis at whole numbers alone."""
+    """Put the ticks of the x axis at whole numbers only."""
     axes.xaxis.get_major_locator().set_params(integer=True)
