@@ -14,6 +14,7 @@ from pytorch_metric_learning.losses import SupConLoss
 from pytorch_metric_learning.reducers import MeanReducer
 from torch.testing import assert_close
 
+from benchmarks.memory import peak_memory
 from tcl_lib import RunConfig, losses
 from tcl_lib.backbones import NetworkOutput
 from tcl_lib.losses import (
@@ -25,7 +26,6 @@ from tcl_lib.losses import (
     temporal_contrastive_loss,
 )
 from tcl_lib.training.build import LOSSES, total_loss
-from tcl_lib.utils.devices import peak_memory
 
 SUBSETS = [subset for size in range(4) for subset in itertools.combinations(RELATIONS, size)]
 

@@ -1,10 +1,8 @@
 """The machine: its devices, the precision it is fast in, its memory and its name."""
 
 import ctypes
-import gc
 import logging
 import platform
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -85,32 +83,3 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def peak_memory(step: Callable[[], None], device: torch.device) -> float:
-    """What a step needs at its peak above what was held before, in megabytes.
-
-    Of a GPU, what torch allocates; else resident memory, where Linux tells, and NaN elsewhere.
-    """
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
-        before = _status("VmRSS")
-        step()
-        return (_status("VmHWM") - before) / 1e6
-    except OSError:
-        return float("nan")
-
-
-def _status(field: str) -> int:
-    """A field of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")

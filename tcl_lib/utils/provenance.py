@@ -7,7 +7,16 @@ from importlib import metadata
 
 from tcl_lib.utils.paths import CHECKOUT
 
-PACKAGES = ("tcl-lib", "torch", "torchvision", "norse", "lightning-fabric", "numpy", "scikit-learn", "papermill")
+PACKAGES = (
+    "tcl-lib",
+    "torch",
+    "torchvision",
+    "norse",
+    "lightning-fabric",
+    "numpy",
+    "scikit-learn",
+    "papermill",
+)
 
 
 def versions() -> dict[str, str]:
