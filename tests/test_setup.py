@@ -30,7 +30,7 @@ def test_environment_yml_is_python_and_this_project():
     assert environment["channels"][0] == "conda-forge"
     python, pip, project = environment["dependencies"]
     assert pip == "pip"
-    assert project == {"pip": ["-c constraints.txt", "-e ."]}
+    assert project == {"pip": ["-c constraints.txt", "-e .[dev]"]}
     name, version = python.split("=")
     assert name == "python"
     assert version in SpecifierSet(PROJECT["requires-python"])

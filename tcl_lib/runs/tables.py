@@ -12,13 +12,13 @@ from tcl_lib.runs.run import Run, load_run
 from tcl_lib.utils import paths
 
 
-def load_runs(root: str | Path = "runs") -> pd.DataFrame:
-    """Return the table of the finished runs in a folder, see `table`.
+def load_runs(root: str | Path | None = None) -> pd.DataFrame:
+    """Return the table of the finished runs in a folder, runs/ by default; see `table`.
 
     An unfinished or damaged run is skipped with a warning that names it. A relative root starts here or at
     `utils.paths.home`. Raises FileNotFoundError where there is no such folder.
     """
-    root = Path(os.path.expanduser(root))
+    root = paths.absolute("runs") if root is None else Path(os.path.expanduser(root))
     if not root.is_dir():
         root = paths.home() / root
     if not root.is_dir():
