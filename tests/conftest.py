@@ -1,6 +1,8 @@
 """What tests share: a run small enough for seconds, and folders of images."""
 
+import logging
 import os
+import shutil
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two workers on two cores; before torch is imported
@@ -12,7 +14,7 @@ import torch
 import torch._inductor.config
 from PIL import Image
 
-from tcl_lib import RunConfig
+from tcl_lib import RunConfig, load_run, train
 from tcl_lib.config import without_effect
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
@@ -20,6 +22,7 @@ from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 # take the processor's word, here and in the processes that tests start.
 torch._inductor.config.cpp.vec_isa_ok = True
 os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
+torch.set_num_threads(1)
 
 # The same examples in every run of the tests, and files may be slow: others with --hypothesis-profile=random.
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=25)
@@ -50,12 +53,30 @@ def surroundings(monkeypatch):
     """The same draws in every test, whatever ran before it, and no sign of a notebook that is watched."""
     torch.manual_seed(0)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    yield
+    log = logging.getLogger("tcl_lib")  # a test may have called `notebooks.show_messages`
+    log.handlers, log.propagate = [], True
 
 
 @pytest.fixture
 def tiny(tmp_path):
     """A function giving the config of a run of about a second on real digits, in a temporary folder."""
+    return tiny_in(tmp_path / "runs")
 
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """The folder of the run of `tiny()`, trained once for all tests; not to be changed."""
+    return train(tiny_in(tmp_path_factory.mktemp("trained"))(), verbose=False).path
+
+
+@pytest.fixture
+def trained(trained_once, tiny):
+    """The finished run of `tiny()`, in a folder of its own that a test may change."""
+    return load_run(shutil.copytree(trained_once, tiny().run_path))
+
+
+def tiny_in(folder: Path):
     def config(**changes) -> RunConfig:
         small = {
             "train_size": 96,
@@ -63,7 +84,7 @@ def tiny(tmp_path):
             "epochs": 2,
             "batch_size": 32,
             "projection_dim": 16,
-            "runs_dir": str(tmp_path / "runs"),
+            "runs_dir": str(folder),
             "device": "cpu",
             "precision": "32-true",  # on every machine the same
         }

@@ -407,7 +407,18 @@ def test_a_missing_parameter_is_named():
 
 
 @pytest.mark.parametrize(
-    "module", ["", ".config", ".runs", ".figures", ".analysis.statistics", ".analysis.similarity", ".analysis.tsne", ".training.grids", ".utils.notebooks"]
+    "module",
+    [
+        "",
+        ".config",
+        ".runs",
+        ".figures",
+        ".analysis.statistics",
+        ".analysis.similarity",
+        ".analysis.tsne",
+        ".training.grids",
+        ".utils.notebooks",
+    ],
 )
 def test_imports_no_torch(module):
     module = f"tcl_lib{module}"

@@ -21,7 +21,18 @@ from norse.torch.functional.lif_adex import (
 from torch.testing import assert_close
 
 from tcl_lib.backbones import convnet
-from tcl_lib.neurons import NEURONS, Neuron, Spiking, compile_neurons, lif, lif_box_neuron, lif_neuron, lif_synaptic, run, spikes
+from tcl_lib.neurons import (
+    NEURONS,
+    Neuron,
+    Spiking,
+    compile_neurons,
+    lif,
+    lif_box_neuron,
+    lif_neuron,
+    lif_synaptic,
+    run,
+    spikes,
+)
 
 
 class Triangle(torch.autograd.Function):
@@ -174,7 +185,9 @@ def test_spikes_of_any_neuron_of_norse_are_those_of_its_loop():
     assert 0.02 < expected.mean() < 0.98
     for found in (run(neuron, current), spikes(neuron, current), spikes(neuron, current, compiled=True)):
         assert torch.equal(found, expected)
-        found, wanted = (torch.autograd.grad(s.sum(), current, retain_graph=True)[0] for s in (found, expected))
+        found, wanted = (
+            torch.autograd.grad(s.sum(), current, retain_graph=True)[0] for s in (found, expected)
+        )
         assert torch.equal(found, wanted)
         assert found.any()
 

@@ -30,7 +30,9 @@ def finished(tiny):
             "images": {"train": 96, "validation": 144, "test": 360},
         }
         layout.write_json(path / layout.CONFIG, {"parameters": config.to_dict(), "data": data})
-        layout.write_table(path / layout.METRICS, config.data_label, pd.DataFrame({"epoch": [1, 2], "loss": [2.5, 1.0 / 3]}))
+        layout.write_table(
+            path / layout.METRICS, config.data_label, pd.DataFrame({"epoch": [1, 2], "loss": [2.5, 1.0 / 3]})
+        )
         accuracy = {"time_step": [1, 2], "cumulative": [50.0, 62.5], "instantaneous": [50.0, 60.0]}
         layout.write_table(path / layout.ACCURACY, config.data_label, pd.DataFrame(accuracy))
         numbers = {"test_accuracy": 62.5, "validation_accuracy": 60.0, "best_validation_accuracy": 61.0}
@@ -146,7 +148,9 @@ def test_features_are_read_back(finished):
     with pytest.raises(FileNotFoundError, match=r"features\.npz: the run's features were not kept"):
         load_run(path).features  # noqa: B018
     features = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float16)
-    layout.write_arrays(path / layout.FEATURES, {"features": features, "labels": [1] * 5, "samples": range(5)})
+    layout.write_arrays(
+        path / layout.FEATURES, {"features": features, "labels": [1] * 5, "samples": range(5)}
+    )
     with pytest.raises(Damaged, match=r"features\.npz: is damaged, it does not fit SHA256SUMS"):
         load_run(path).features  # noqa: B018
     seal(path)
@@ -296,7 +300,11 @@ def test_overwrite_takes_a_run_s_own_files_only(finished, tiny):
     assert (config.run_path / layout.RESULT).exists()
     with life.take(anew) as folder:
         assert folder == life.Taken()
-        assert {path.name for path in config.run_path.iterdir()} == {"train.ipynb", layout.LOCK, layout.WRITER}
+        assert {path.name for path in config.run_path.iterdir()} == {
+            "train.ipynb",
+            layout.LOCK,
+            layout.WRITER,
+        }
     assert {path.name for path in config.run_path.iterdir()} == {"train.ipynb", layout.LOCK}
 
 
@@ -304,7 +312,9 @@ def test_numbers_survive_the_files(tiny):
     config = tiny(dataset="moving_digits")
     config.run_path.mkdir(parents=True)
     values = [1 / 3, math.pi * 1e-12, 97.49999999999999]
-    layout.write_table(config.run_path / "t.csv", config.data_label, pd.DataFrame({"x": values}, index=[5, 7, 9]))
+    layout.write_table(
+        config.run_path / "t.csv", config.data_label, pd.DataFrame({"x": values}, index=[5, 7, 9])
+    )
     table = pd.read_csv(config.run_path / "t.csv")
     assert table["x"].tolist() == values
     assert table["data"].tolist() == 3 * ["moving_digits (simulated)"]

@@ -20,15 +20,16 @@ import pandas as pd
 import pytest
 import torch
 
-from tcl_lib import RunConfig, load_run, runs, train
-from tcl_lib.runs import checkpoints
-from tcl_lib.utils import files
+from tcl_lib import RunConfig, load_run, measure_again, train
 from tcl_lib.data.folder import load_folder
+from tcl_lib.runs import Run, checkpoints, layout
+from tcl_lib.utils import files, notebooks
 from tcl_lib.utils.files import Damaged
+from tcl_lib.utils.paths import CHECKOUT
 
 # Processes forked off one that has torch loaded and has computed nothing: they start at once.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tcl_lib.training"])
+PROCESSES.set_forkserver_preload(["tcl_lib.training.loop"])
 
 # How often: in the tests, and in `make soak`.
 FEW, MANY = 1, pytest.param(20, marks=pytest.mark.soak)
@@ -65,6 +66,7 @@ def run_training(config: RunConfig, log: Path, event: int | None = None, what: s
     sys.addaudithook(watch)
     if what == "full":
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the log is on the disk, too
+    notebooks.show_messages()
     try:
         train(config)
     except OSError as error:
@@ -103,21 +105,21 @@ def disturbed(folder: Path, **changes) -> RunConfig:
     return RunConfig(**(small | {"runs_dir": str(folder), "run_name": "run"} | changes))
 
 
-def assert_same(path: Path, expected: runs.Run) -> None:
+def assert_same(path: Path, expected: Run) -> None:
     """The numbers of a finished run are those of the other to the last bit, its own time aside."""
     run = load_run(path)
     for name in ("accuracy_by_step", "firing_rates", "operations", "similarity"):
         pd.testing.assert_frame_equal(getattr(run, name), getattr(expected, name), check_exact=True)
     metrics, others = (r.metrics.drop(columns="seconds") for r in (run, expected))
     pd.testing.assert_frame_equal(metrics, others, check_exact=True)
-    assert runs.read_config(path)["data"] == runs.read_config(expected.path)["data"]
+    assert layout.read_config(path)["data"] == layout.read_config(expected.path)["data"]
     assert {**run.result, "seconds": 0} == {**expected.result, "seconds": 0}
     assert all((run.features[key] == value).all() for key, value in expected.features.items())
     weights, other = (checkpoints.load(r.path / checkpoints.LAST)["network"] for r in (run, expected))
     assert weights.keys() == other.keys()
     assert all(torch.equal(tensor, other[name]) for name, tensor in weights.items())
     # killed behind its result, it may leave who was at it, and the checkpoint before the last
-    assert {file.name for file in path.iterdir()} <= {*runs.FILES, runs.LOCK, runs.WRITER}
+    assert {file.name for file in path.iterdir()} <= {*layout.FILES, layout.LOCK, layout.WRITER}
 
 
 # killed
@@ -133,7 +135,7 @@ def test_killed_at_random_moments(undisturbed, tmp_path, where, times):
     for number in range(1000):
         config = disturbed(tmp_path / str(number))
         log = tmp_path / f"{number}.log"
-        while not (config.run_path / runs.RESULT).exists() and kills < 10 * times:
+        while not (config.run_path / layout.RESULT).exists() and kills < 10 * times:
             if where == "anywhere":
                 process = start(config, log)
                 process.join(timeout=random.uniform(0.1, 1) * seconds)
@@ -165,7 +167,7 @@ def test_a_signal_saves_first(undisturbed, tmp_path, number, times):
         process = start(config, log)
         wait(lambda log=log: log.exists() and "firing rates" in log.read_text())
         time.sleep(random.uniform(0, 0.3) * seconds)
-        if not process.is_alive() or (config.run_path / runs.RESULT).exists():
+        if not process.is_alive() or (config.run_path / layout.RESULT).exists():
             continue
         os.kill(process.pid, number)
         process.join()
@@ -183,7 +185,7 @@ def test_papermill_stopped_by_a_scheduler_saves_first(tmp_path):
     """SIGTERM to papermill alone ends it at once; the kernel saves all the same."""
     small = {"runs_dir": tmp_path, "epochs": 200, "batch_size": 4, "time_steps": 2}
     options = [part for name, value in small.items() for part in ("-p", name, str(value))]
-    notebook = Path(__file__).parents[1] / "notebooks" / "train.ipynb"
+    notebook = CHECKOUT / "notebooks" / "train.ipynb"
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", "python3", notebook]
     for name in ("run", "again"):  # should the signal come between two epochs, 1 in 300
         arguments = [*command, tmp_path / "out.ipynb", *options, "-p", "run_name", name]
@@ -192,7 +194,7 @@ def test_papermill_stopped_by_a_scheduler_saves_first(tmp_path):
         wait((path / checkpoints.LAST).exists)
         process.terminate()
         process.wait()
-        wait(lambda path=path: files.try_lock(path / runs.LOCK) is not None)  # its kernel is gone as well
+        wait(lambda path=path: files.try_lock(path / layout.LOCK) is not None)  # its kernel is gone as well
         # within an epoch nothing but the signal makes a checkpoint: five minutes are not over
         if checkpoints.load_last(path)["progress"]["step"] > 0:
             return
@@ -253,7 +255,7 @@ def cut_off(undisturbed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cut-off")
     config = disturbed(folder)
     process = start(config, folder / "log")
-    wait((config.run_path / runs.METRICS).exists)
+    wait((config.run_path / layout.METRICS).exists)
     process.kill()
     process.join()
     assert (config.run_path / checkpoints.PREVIOUS).exists()
@@ -277,7 +279,7 @@ def test_damaged_files(undisturbed, cut_off, tmp_path, state, times):
     """What is damaged is named, and made again from a checkpoint that is sound."""
     expected, _ = undisturbed
     source = cut_off if state == "cut off" else expected.path
-    names = [path.name for path in source.iterdir() if path.name in runs.FILES]
+    names = [path.name for path in source.iterdir() if path.name in layout.FILES]
     random = np.random.default_rng(times)
     for index in range(5 * times):
         config = disturbed(tmp_path / str(index))
@@ -287,9 +289,14 @@ def test_damaged_files(undisturbed, cut_off, tmp_path, state, times):
         log = tmp_path / f"{index}.log"
         process = start(config, log)
         process.join()
-        if process.exitcode:
+        if process.exitcode and state == "finished":
+            assert f"{config.run_path}/" in log.read_text().splitlines()[-1], what
+            assert "tcl_lib.measure_again(path)" in log.read_text().splitlines()[-1], what
+            measure_again(config.run_path)
+            assert_same(config.run_path, expected)
+        elif process.exitcode:
             # a flipped bit can make the config of an unfinished run, which has no checksum yet, another run's
-            assert (state, name) == ("cut off", runs.CONFIG), (what, log.read_text())
+            assert (state, name) == ("cut off", layout.CONFIG), (what, log.read_text())
             assert f"{config.run_path}" in log.read_text().splitlines()[-1], what
         elif (state, name) == ("finished", checkpoints.LAST):
             # it is shown without its checkpoint, and its model is refused
@@ -300,18 +307,17 @@ def test_damaged_files(undisturbed, cut_off, tmp_path, state, times):
 
 
 @pytest.mark.parametrize("times", [50])
-def test_damaged_images_are_decoded_anew(image_folder, tmp_path, capsys, times):
+def test_damaged_images_are_decoded_anew(image_folder, tmp_path, times):
     cache = tmp_path / "cache"
     expected, classes = load_folder(image_folder, cache)
     (path,) = cache.iterdir()
     random = np.random.default_rng(0)
     for _ in range(times):
         what = damage(path, random)
-        capsys.readouterr()
-        again, same = load_folder(image_folder, cache)
+        with pytest.warns(UserWarning, match=f"{path}: (is )?damaged"):
+            again, same = load_folder(image_folder, cache)
         assert same == classes
         assert all(torch.equal(again[key], tensor) for key, tensor in expected.items()), what
-        assert f"{path}: damaged" in capsys.readouterr().out, what
 
 
 # two at once
@@ -328,6 +334,6 @@ def test_a_second_process_is_told_who_is_at_it(undisturbed, tmp_path):
         train(config)
     process.kill()
     process.join()
-    assert (config.run_path / runs.WRITER).exists()
+    assert (config.run_path / layout.WRITER).exists()
     finish(config, tmp_path / "log")  # what a dead process held is free
     assert_same(config.run_path, expected)

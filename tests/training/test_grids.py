@@ -122,7 +122,9 @@ def test_a_run_that_fails_is_named_and_stops_no_other(small):
 def test_where_all_fail_the_grid_does(small, tmp_path):
     configs = grid(**small | {"dataset": "folder", "data_root": str(tmp_path / "nowhere")})
     with (
-        pytest.raises(RuntimeError, match="none of the 1 runs is finished; the first failed with FileNotFound"),
+        pytest.raises(
+            RuntimeError, match="none of the 1 runs is finished; the first failed with FileNotFound"
+        ),
         pytest.warns(UserWarning, match=str(tmp_path / "nowhere")),
     ):
         train_grid(configs)

@@ -2,22 +2,26 @@
 
 import dataclasses
 import itertools
+import logging
 import math
 import shutil
 
 import pandas as pd
 import pytest
 import torch
-from conftest import too_long
+from conftest import messages, too_long
 from torch.testing import assert_close
 
-from tcl_lib import RunConfig, build_network, load_data, load_run, runs, train
-from tcl_lib.runs import checkpoints
-from tcl_lib.training.loop import loop
-from tcl_lib.analysis.evaluation import firing_rates, predict, stepwise_accuracy
-from tcl_lib.utils.files import Damaged
+from tcl_lib import RunConfig, build_network, load_data, load_run, measure_again, train
+from tcl_lib.analysis.activity import firing_rates
+from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
 from tcl_lib.analysis.similarity import temporal_similarity
-from tcl_lib.training.loop import build_optimizer, learning_rate
+from tcl_lib.runs import checkpoints, layout
+from tcl_lib.runs.run import RESULTS
+from tcl_lib.training import loop
+from tcl_lib.training.build import build_optimizer, learning_rate
+from tcl_lib.training.state import State
+from tcl_lib.utils.files import Damaged
 
 
 def numbers(run) -> pd.DataFrame:
@@ -39,7 +43,13 @@ def test_the_default_run_learns_with_every_loss(tmp_path, loss):
     assert ((rates > 0) & (rates < 1)).all(axis=None)
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "lr": 0.001}, {"precision": "bf16-mixed"}])
+@pytest.fixture(autouse=True)
+def shown(caplog):
+    """What the library logs is kept, as `notebooks.show_messages` shows it."""
+    caplog.set_level(logging.INFO, logger="tcl_lib")
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adamw", "lr": 0.001}, {"precision": "bf16-mixed"}])
 def test_same_seed_same_numbers(tiny, changes):
     one = train(tiny(run_name="one", **changes))
     other = train(tiny(run_name="other", **changes))
@@ -48,26 +58,27 @@ def test_same_seed_same_numbers(tiny, changes):
     assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in weights(one).items())
 
 
-def test_another_seed_other_numbers(tiny):
-    one, other = train(tiny(seed=1)), train(tiny(seed=2))
-    assert (numbers(one)["loss"] != numbers(other)["loss"]).all()
+def test_another_seed_other_numbers(tiny, trained):
+    assert (numbers(train(tiny(seed=1)))["loss"] != numbers(trained)["loss"]).all()
 
 
-def test_what_went_before_in_the_process_does_not_matter(tiny):
-    one = train(tiny(run_name="one"))
+def test_what_went_before_in_the_process_does_not_matter(tiny, trained):
     torch.manual_seed(99)
     torch.rand(17)
-    pd.testing.assert_frame_equal(numbers(one), numbers(train(tiny(run_name="other"))), check_exact=True)
+    other = train(tiny(run_name="other"))
+    pd.testing.assert_frame_equal(numbers(trained), numbers(other), check_exact=True)
+    pd.testing.assert_frame_equal(trained.accuracy_by_step, other.accuracy_by_step, check_exact=True)
+    assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in weights(trained).items())
 
 
 def test_the_run_directory(tiny):
     config = tiny(loss="tcl", time_steps=3)
     run = train(config)
     assert run.path == config.run_path
-    expected = {*runs.FILES, runs.LOCK} - {checkpoints.PREVIOUS}
+    expected = {*layout.FILES, layout.LOCK} - {checkpoints.PREVIOUS}
     assert {path.name for path in run.path.iterdir()} == expected
     assert run.config == config
-    saved = runs.read_config(run.path)
+    saved = layout.read_config(run.path)
     assert saved["data"]["images"] == {"train": 96, "validation": 144, "test": 360}
     assert set(saved["versions"]) >= {"python", "torch", "torchvision", "norse"}
     assert run.accuracy_by_step.columns.tolist() == [
@@ -82,7 +93,7 @@ def test_the_run_directory(tiny):
     assert run.accuracy_by_step["time_step"].tolist() == [1, 2, 3]
     assert run.result["test_accuracy"] == run.accuracy_by_step["cumulative"].iloc[-1]
     assert run.result["test_accuracy_t1"] == run.accuracy_by_step["cumulative"].iloc[0]
-    assert set(run.result) == {*runs.RESULTS, "energy_uj", "ann_energy_uj"}
+    assert set(run.result) == {*RESULTS, "energy_uj", "ann_energy_uj"}
     assert run.result["energy_uj"] == pytest.approx(run.operations["energy_uj"].sum())
     assert len(run.firing_rates) == 4 * 3
     again = temporal_similarity(run.features["features"], run.features["labels"])
@@ -93,8 +104,8 @@ def test_the_run_directory(tiny):
     assert run.result["best_epoch"] == best.idxmax()
 
 
-def test_the_model_is_the_one_that_was_measured(tiny):
-    run = train(tiny())
+def test_the_model_is_the_one_that_was_measured(trained):
+    run = trained
     model = run.model()
     assert not model.training
     data = load_data(run.config)
@@ -106,18 +117,22 @@ def test_the_model_is_the_one_that_was_measured(tiny):
         assert stepwise_accuracy(logits, part.labels)["cumulative"].iloc[-1] == expected
 
 
-def test_a_finished_run_is_shown_and_not_trained(tiny, capsys):
-    config = tiny()
-    run = train(config)
+def test_a_finished_run_is_shown_and_not_trained(tiny, trained, caplog, capsys):
+    config, run = tiny(), trained
     times = {path: path.stat().st_mtime_ns for path in run.path.iterdir()}
     again = train(config)
-    assert "nothing to train" in capsys.readouterr().out
+    assert caplog.messages == [f"{run.path} is finished: nothing to train (overwrite=True trains anew)"]
+    assert capsys.readouterr().out == ""
     assert {path: path.stat().st_mtime_ns for path in run.path.iterdir()} == times
     pd.testing.assert_frame_equal(again.metrics, run.metrics)
+    caplog.clear()
     anew = train(dataclasses.replace(config, overwrite=True))
-    assert "nothing to train" not in capsys.readouterr().out
+    assert "nothing to train" not in caplog.text
+    first, second = capsys.readouterr().out.splitlines()  # a line an epoch is all that is printed
+    assert first.startswith("epoch   1/2  loss ")
+    assert second.startswith("epoch   2/2  loss ")
     pd.testing.assert_frame_equal(numbers(anew), numbers(run), check_exact=True)
-    assert (run.path / runs.RESULT).stat().st_mtime_ns > times[run.path / runs.RESULT]
+    assert (run.path / layout.RESULT).stat().st_mtime_ns > times[run.path / layout.RESULT]
 
 
 @pytest.mark.parametrize("loss", ["ce", "stcl", *too_long("per_step_ce", "tcl")])
@@ -158,43 +173,85 @@ def test_event_runs_repeat_and_go_on(tiny, monkeypatch, changes):
     pd.testing.assert_frame_equal(run.accuracy_by_step, undisturbed.accuracy_by_step, check_exact=True)
 
 
-def test_a_run_killed_before_its_result_only_needs_that(tiny):
-    config = tiny()
-    run = train(config)
+def test_a_run_killed_before_its_result_only_needs_that(tiny, trained):
+    config, run = tiny(), trained
     expected, metrics = run.result, run.metrics
-    for name in (runs.RESULT, runs.ACCURACY, runs.METRICS):
+    for name in (layout.RESULT, layout.ACCURACY, layout.METRICS):
         (run.path / name).unlink()
     again = train(config)
     assert again.result == expected
     pd.testing.assert_frame_equal(again.metrics, metrics, check_exact=True)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "auto"])
-@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("content", [None, "{", "[]"])
 @pytest.mark.parametrize("checkpoint", [True, False])
-def test_a_run_that_lost_its_config(tiny, capsys, precision, finished, checkpoint):
-    config = tiny(precision=precision)
-    run = train(config)
-    expected = numbers(run)
-    (run.path / runs.CONFIG).unlink()
-    if not finished:
-        (run.path / runs.RESULT).unlink()
+def test_an_interrupted_run_with_a_lost_or_damaged_config_is_continued(
+    tiny, trained, caplog, checkpoint, content
+):
+    config, expected = tiny(), numbers(trained)
+    path = trained.path
+    (path / layout.RESULT).unlink()
+    (path / layout.CONFIG).unlink() if content is None else (path / layout.CONFIG).write_text(content)
     if not checkpoint:
-        (run.path / checkpoints.LAST).unlink()
-    if finished and not checkpoint:  # there is something to lose
-        with pytest.raises(Damaged, match=r"config\.json: is missing, but there is no .*; overwrite=True"):
-            train(config)
-        config = dataclasses.replace(config, overwrite=True)
-    capsys.readouterr()
+        (path / checkpoints.LAST).unlink()
     again = train(config)
-    assert ("after epoch 2" in capsys.readouterr().out) == checkpoint
-    assert again.config == config
+    assert ("after epoch 2" in caplog.text) == checkpoint
+    assert ("config.json: is " in caplog.text and "restored from the checkpoint" in caplog.text) == checkpoint
+    assert load_run(path).config.identity() == config.identity()
     pd.testing.assert_frame_equal(numbers(again), expected, check_exact=True)
+
+
+MEASURED = [layout.CONFIG, layout.METRICS, *layout.EVALUATION, layout.RESULT, layout.SUMS]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_measure_again_writes_identical_files(tiny, trained, monkeypatch, name):
+    """Of a finished run with a damaged or lost file; `train` names the file and the remedy."""
+    path, commit = trained.path, layout.read_config(trained.path)["git_commit"]
+    monkeypatch.setattr(loop, "git_commit", lambda: commit)  # somebody may commit while the tests run
+    expected = {name: (path / name).read_bytes() for name in MEASURED}
+    for content in (b"", expected[name][: len(expected[name]) // 2], b"x" + expected[name][1:], None):
+        (path / name).unlink() if content is None else (path / name).write_bytes(content)
+        if content is None and name == layout.RESULT:
+            continue  # then the run is not finished, and `train` finishes it
+        if content is not None or name != layout.FEATURES:  # features need not be kept
+            with pytest.raises((Damaged, FileNotFoundError), match=rf"{path}/") as caught:
+                train(tiny())
+            assert "tcl_lib.measure_again(path)" in str(caught.value)
+            assert "\n" not in str(caught.value)
+        again = measure_again(path)
+        assert {name: (path / name).read_bytes() for name in MEASURED} == expected
+        assert again.result == trained.result
+    assert train(tiny()).result == trained.result
+
+
+def test_measure_again_names_what_it_needs(tiny, trained, monkeypatch):
+    path = trained.path
+    (path / layout.CONFIG).unlink()
+    content = (path / checkpoints.LAST).read_bytes()
+    (path / checkpoints.LAST).write_bytes(b"noise")
+    with pytest.raises(Damaged, match=r"checkpoint\.pt: is damaged"):
+        measure_again(path)
+    assert (path / checkpoints.LAST).read_bytes() == b"noise"
+    (path / checkpoints.LAST).unlink()
+    with pytest.raises(FileNotFoundError, match=r"checkpoint\.pt: the run's checkpoint was not kept"):
+        measure_again(path)
+    with pytest.raises(Damaged, match=r"config\.json: is missing; .*overwrite=True trains the run anew"):
+        train(tiny())
+    (path / checkpoints.LAST).write_bytes(content)
+    assert measure_again(str(path)).result == trained.result
+    # a run that is not finished is to be trained
+    config = tiny(run_name="unfinished")
+    stop_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    with pytest.raises(ValueError, match="is not finished; start it again to continue it"):
+        measure_again(config.run_path)
 
 
 def stop_after(monkeypatch, saves: int) -> None:
     """Have the next run end at this checkpoint, as by an interrupt."""
-    save, done = loop._Training.save, []
+    save, done = State.save, []
 
     def stop(self):
         save(self)
@@ -202,7 +259,7 @@ def stop_after(monkeypatch, saves: int) -> None:
         if len(done) == saves:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop._Training, "save", stop)
+    monkeypatch.setattr(State, "save", stop)
 
 
 @pytest.mark.parametrize("minutes", [1e-9, 60])
@@ -227,16 +284,16 @@ def test_checkpoints_within_an_epoch_are_as_often_as_asked(tiny, monkeypatch, mi
         {"backbone": "resnet19", "stem_width": 8, "loss": "per_step_ce"},
     ],
 )
-def test_a_run_goes_on_within_an_epoch_to_the_same_numbers(tiny, monkeypatch, capsys, changes):
+def test_a_run_goes_on_within_an_epoch_to_the_same_numbers(tiny, monkeypatch, caplog, changes):
     config = tiny(**{"loss": "tcl", "checkpoint_minutes": 1e-9} | changes)
     undisturbed = train(dataclasses.replace(config, run_name="undisturbed"))
     stop_after(monkeypatch, 6)
     with pytest.raises(KeyboardInterrupt):
         train(config)
     monkeypatch.undo()
-    capsys.readouterr()
+    caplog.clear()
     run = train(config)
-    assert "after epoch 1, step 2 of 3 of the next" in capsys.readouterr().out
+    assert f"continuing {run.path} after epoch 1, step 2 of the next" in caplog.messages
     pd.testing.assert_frame_equal(numbers(run), numbers(undisturbed), check_exact=True)
     pd.testing.assert_frame_equal(run.accuracy_by_step, undisturbed.accuracy_by_step, check_exact=True)
     expected = weights(undisturbed)
@@ -246,18 +303,18 @@ def test_a_run_goes_on_within_an_epoch_to_the_same_numbers(tiny, monkeypatch, ca
 @pytest.mark.parametrize(
     ("changes", "goes_on"), [({}, True), ({"resume": False}, False), ({"overwrite": True}, False)]
 )
-def test_a_run_goes_on_unless_told_otherwise(tiny, monkeypatch, capsys, changes, goes_on):
+def test_a_run_goes_on_unless_told_otherwise(tiny, monkeypatch, caplog, changes, goes_on):
     config = tiny()
     stop_after(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         train(config)
     monkeypatch.undo()
-    capsys.readouterr()
+    caplog.clear()
     run = train(dataclasses.replace(config, **changes))
-    assert ("continuing" in capsys.readouterr().out) == goes_on
+    assert ("continuing" in caplog.text) == goes_on
     assert len(run.metrics) == 2
     train(dataclasses.replace(config, resume=False))  # a finished one is shown all the same
-    assert "nothing to train" in capsys.readouterr().out
+    assert "nothing to train" in caplog.text
 
 
 def test_a_run_does_not_go_on_with_other_data(tiny, monkeypatch, image_folder):
@@ -267,32 +324,13 @@ def test_a_run_does_not_go_on_with_other_data(tiny, monkeypatch, image_folder):
         train(config)
     monkeypatch.undo()
     shutil.copy(image_folder / "train" / "cat" / "a.png", image_folder / "train" / "cat" / "new.png")
-    with pytest.raises(ValueError, match=r"was begun with other data .*; give another run_name"):
+    with pytest.raises(ValueError, match=r"was started with other data .*; give another run_name"):
         train(config)
     (image_folder / "train" / "cat" / "new.png").unlink()
     assert len(train(config).metrics) == 2
 
 
-@pytest.mark.parametrize("resume", [True, False])
-def test_a_damaged_table_of_a_finished_run_is_measured_again(tiny, capsys, resume):
-    config = tiny(resume=resume)
-    run = train(config)
-    table = run.path / runs.ACCURACY
-    expected, times = table.read_text(), (run.path / runs.METRICS).read_text()
-    table.write_text(expected.replace("9", "8"))
-    capsys.readouterr()
-    again = train(config)
-    assert f"{table}: is damaged, it does not fit SHA256SUMS" in capsys.readouterr().out
-    assert table.read_text() == expected
-    assert (again.path / runs.METRICS).read_text() == times  # and not trained again
-    table.write_text("")
-    (run.path / checkpoints.LAST).write_bytes(b"noise")
-    with pytest.raises(Damaged, match=r"accuracy_by_step\.csv: is damaged.*but there is no sound checkpoint"):
-        train(config)
-    assert (run.path / checkpoints.LAST).read_bytes() == b"noise"
-
-
-def test_other_surroundings_are_written_down(tiny, monkeypatch, capsys):
+def test_other_surroundings_are_written_down(tiny, monkeypatch, caplog):
     config = tiny()
     stop_after(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
@@ -300,15 +338,14 @@ def test_other_surroundings_are_written_down(tiny, monkeypatch, capsys):
     monkeypatch.undo()
     monkeypatch.setattr(loop, "git_commit", lambda: "another")
     run = train(config)
-    assert "with other git_commit than before, which config.json says" in capsys.readouterr().out
-    assert runs.read_config(run.path)["continued"] == [{"after": "epoch 1", "git_commit": "another"}]
+    assert "continued with other git_commit than before, as config.json says" in caplog.messages
+    assert layout.read_config(run.path)["continued"] == [{"after": "epoch 1", "git_commit": "another"}]
 
 
-def test_a_checkpoint_of_another_network_is_named(tiny):
-    one, other = tiny(), tiny(backbone="resnet19", stem_width=8)
-    train(one)
+def test_a_checkpoint_of_another_network_is_named(tiny, trained):
+    one, other = tiny(), tiny(backbone="resnet19", stem_width=8, epochs=1)
     train(other)
-    for name in (runs.RESULT, runs.SUMS):
+    for name in (layout.RESULT, layout.SUMS):
         (one.run_path / name).unlink()
     shutil.copy(other.run_path / checkpoints.LAST, one.run_path / checkpoints.LAST)
     with pytest.raises(
@@ -326,7 +363,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny):
     assert "in epoch 1, step " in message
     assert "of 3; its last finite value was 2." in message
     assert "lr (1e+30)" in message
-    assert not (config.run_path / runs.RESULT).exists()
+    assert not (config.run_path / layout.RESULT).exists()
 
 
 def test_the_last_finite_value_may_be_an_epoch_ago(tiny):
@@ -350,19 +387,19 @@ def test_weights_that_are_not_finite_are_found_where_the_loss_hides_them(tiny, m
         train(tiny())
 
 
-def test_a_dead_network_is_named_at_the_first_step(tiny, capsys):
-    with pytest.raises(RuntimeError, match=r"the network is dead: layer 4 of 4 .* in epoch 1"):
+def test_a_dead_network_is_named_at_the_first_step(tiny, caplog):
+    with (
+        pytest.raises(RuntimeError, match=r"the network is dead: layer 4 of 4 .* in epoch 1"),
+        pytest.warns(UserWarning, match=r"^layers \[1, 2, 3, 4\] fired no spike in the first step"),
+    ):
         train(tiny(v_th=50.0))
-    printed = capsys.readouterr().out
-    assert "firing rates in the first step, layer 1 to 4: 0.000, 0.000, 0.000, 0.000" in printed
-    assert "warning: layers [1, 2, 3, 4] fired no spike in the first step" in printed
+    assert "firing rates in the first step, layer 1 to 4: 0.000, 0.000, 0.000, 0.000" in caplog.messages
 
 
-def test_a_living_network_is_not_warned_of(tiny, capsys):
-    train(tiny(epochs=1))
-    printed = capsys.readouterr().out
-    assert "firing rates in the first step" in printed
-    assert "warning" not in printed
+def test_a_living_network_is_not_warned_of(tiny, caplog, recwarn):
+    train(tiny(epochs=2))
+    assert "firing rates in the first step" in caplog.text
+    assert not [line for line in messages(recwarn) if "fired no spike" in line]
 
 
 @pytest.mark.parametrize("backbone", ["convnet", "vggsnn", "resnet19"])
@@ -371,8 +408,8 @@ def test_every_backbone_fires_from_the_first_step(backbone):
     assert min(firing_rates(network, torch.randn(4, 3, 32, 32))) > 0.02
 
 
-def test_bad_data_leave_an_earlier_run_alone(tiny, tmp_path):
-    run = train(tiny(run_name="mine"))
+def test_bad_data_leave_an_earlier_run_alone(tiny, trained, tmp_path):
+    run = load_run(shutil.copytree(trained.path, tiny(run_name="mine").run_path))
     expected = run.result
     bad = {"dataset": "folder", "data_root": str(tmp_path / "none"), "run_name": "mine", "overwrite": True}
     with pytest.raises(FileNotFoundError, match="has no train/"):

@@ -1,0 +1,79 @@
+"""What imports what: the heart stands on torch and Norse alone, and folders build on those below."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tcl_lib
+
+PACKAGE = Path(tcl_lib.__file__).parent
+HEART = ("neurons", "fused", "backbones", "losses")
+# What a folder or file of the package may import of the package beside itself.
+BELOW = {
+    "utils": set(),
+    "config": {"utils"},
+    **dict.fromkeys(HEART, set(HEART)),
+    "data": {"utils", "config"},
+    "runs": {"utils", "config"},
+    "analysis": {*HEART, "data", "runs", "utils", "config"},
+    "figures": {"runs", "config", "utils"},
+    "training": {*HEART, "data", "runs", "analysis", "utils", "config"},
+}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def imported(path: Path) -> list[str]:
+    """The modules that a file imports, anywhere in it; lazily attached ones of its own package are no matter."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            # `from tcl_lib import neurons` imports tcl_lib.neurons
+            names += [f"{node.module}.{alias.name}" if node.module == "tcl_lib" else node.module
+                      for alias in node.names]  # fmt: skip
+    return names
+
+
+def part(name: str) -> str:
+    """The folder or file of tcl_lib that a dotted name is of; names of tcl_lib itself by where they come from."""
+    first = name.split(".")[1]
+    origin = tcl_lib.__dict__["_getattr"]  # lazy_loader's, which knows where a name comes from
+    return first if first in BELOW else getattr(origin(first), "__module__", first).split(".")[1]
+
+
+@pytest.mark.parametrize("name", HEART)
+def test_the_heart_imports_torch_norse_and_itself_alone(name):
+    for module in imported(PACKAGE / f"{name}.py"):
+        top = module.split(".")[0]
+        assert top in {"torch", "norse", *sys.stdlib_module_names} or module.split(".")[:2][-1] in HEART, (
+            module
+        )
+    if name == "losses":
+        assert not [module for module in imported(PACKAGE / "losses.py") if module.startswith("tcl_lib")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_folder_imports_only_those_below_it(path):
+    mine = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    for module in imported(path):
+        if module.startswith("tcl_lib."):
+            assert part(module) in BELOW[mine] | {mine}, f"{mine} imports {module}"
+
+
+def test_every_folder_has_its_place():
+    parts = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in FILES}
+    assert parts == set(BELOW)
+
+
+def test_the_heart_loads_in_a_process_without_the_rest():
+    code = (
+        "import sys, tcl_lib.backbones, tcl_lib.losses;"
+        "print(sorted(name for name in sys.modules if name.startswith('tcl_lib.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == sorted(f"tcl_lib.{name}" for name in HEART)

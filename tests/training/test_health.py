@@ -1,0 +1,49 @@
+"""Out of memory: whatever torch raises, the error says what was tried."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tcl_lib.training.health import memory_errors
+
+OUT_OF_MEMORY = """
+import resource
+from tcl_lib import RunConfig, train
+import tcl_lib.training.loop
+config = RunConfig(runs_dir={folder!r}, time_steps=500, batch_size=512, device="cpu", compile="off")
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 1_500_000_000,) * 2)
+train(config)
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="needs a limit on memory")
+def test_out_of_memory_says_what_was_tried(tmp_path):
+    code = OUT_OF_MEMORY.format(folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "MemoryError: out of memory with batch_size=512 in two views and time_steps=500 (convnet,"
+        " micro_batches=1): lower batch_size or time_steps, or raise micro_batches"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: not enough memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 10 GB)"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (MemoryError(), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_only_memory_errors_are_named(tiny, error, named):
+    with pytest.raises(MemoryError if named else RuntimeError) as caught, memory_errors(tiny(loss="ce")):
+        raise error
+    expected = "out of memory with batch_size=32 and time_steps=2 (convnet, micro_batches=1): lower"
+    assert str(caught.value).startswith(expected if named else "shapes")
