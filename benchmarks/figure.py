@@ -10,7 +10,7 @@ from tcl_lib.figures.style import DOUBLE, drawing, entries, legend, panels, titl
 
 NAMES = {
     "tcl_lib": "this study",
-    "ReLU": "ReLU",
+    "ReLU": "ReLU (limit)",
     "spikingjelly": "SpikingJelly",
     "snntorch": "snnTorch",
     "norse": "Norse",
@@ -19,7 +19,8 @@ NAMES = {
 COLOURS = dict(zip(NAMES, sns.color_palette("colorblind"), strict=False))
 MARKERS = dict(zip(NAMES, "oDs^v", strict=True))
 PRECISIONS = {"32-true": "float32", "bf16-mixed": "bf16"}
-LINES = {"32-true": "-", "bf16-mixed": "--"}
+# bf16 has a dashed line and hollow markers, which also show where there is a single T and no line.
+STYLES = {"32-true": {"ls": "-"}, "bf16-mixed": {"ls": "--", "mfc": "white"}}
 
 
 @drawing
@@ -27,7 +28,7 @@ def speed(table: pd.DataFrame, width: float = DOUBLE) -> Figure:
     """Return time (medians and quartiles) and peak memory over T, from the table of `speed.measure`."""
     figure, (time, memory) = panels(2, width, height=2.5, margin=0.8)
     for (subject, precision), rows in table.groupby(["subject", "precision"], sort=False):
-        drawn = {"color": COLOURS[subject], "marker": MARKERS[subject], "ls": LINES[precision]}
+        drawn = {"color": COLOURS[subject], "marker": MARKERS[subject]} | STYLES[precision]
         label = f"{NAMES[subject]}, {PRECISIONS[precision]}"
         steps, median = rows["time_steps"], rows["median_ms"]
         time.errorbar(
