@@ -1,6 +1,6 @@
-"""Data: `load_data(config)` gives a dataset's three parts; `training_batches` what a network learns from.
+"""Data: `load_data(config)` returns a dataset in three parts, `training_batches` the batches of an epoch.
 
-Loaded when used: recordings are read in many processes that need no torch.
+Submodules are imported when they are used, as the processes that read recordings need no torch.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
-"""Augmentation of a batch: every sample drawn for itself, all samples in one pass, on the batch's device.
+"""Augmentation of image batches on their device, with independent random draws for every sample.
 
-Shapes: B samples, C channels, H x W pixels. Every draw comes from the CPU generator passed in, so a seed
+Shapes: B samples, C channels, H x W pixels. All draws come from a CPU generator, so that a seed
 gives the same views on every device.
 """
 
@@ -10,10 +10,11 @@ from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
 
 
 def augment(images: Tensor, generator: Generator, *, flip: bool, cutout: int, autoaugment: bool) -> Tensor:
-    """One augmented view of every image: uint8 [B, C, H, W] -> uint8 [B, C, H, W].
+    """Return one augmented view of every image: uint8 [B, C, H, W] -> uint8 [B, C, H, W].
 
-    AutoAugment if asked for, a crop shifted by up to an eighth of the side (4 pixels of 32) with the border
-    reflected, a horizontal flip of every other image, and a grey square of `cutout` pixels a side.
+    The steps are AutoAugment (optional), a shift by up to an eighth of the side (4 of 32 pixels) with a
+    reflected border, a horizontal flip of half of the images (optional), and a grey square with a side of
+    `cutout` pixels.
     """
     if autoaugment:
         images = _autoaugment(images, generator)
@@ -23,9 +24,9 @@ def augment(images: Tensor, generator: Generator, *, flip: bool, cutout: int, au
 
 
 def crop_and_flip(images: Tensor, padding: tuple[int, int], flip: bool, generator: Generator) -> Tensor:
-    """Shift by up to `padding` rows and columns, the border reflected, and flip half of them: [B, C, H, W].
+    """Shift by up to `padding` rows and columns with a reflected border, and flip half of the images.
 
-    One gather: a shift, a reflection and a flip only say from which row and column a pixel comes.
+    All of it is one gather, as it only changes the row and column a pixel comes from: [B, C, H, W].
     """
     batch, channels, height, width = images.shape
 
@@ -48,9 +49,9 @@ def crop_and_flip(images: Tensor, padding: tuple[int, int], flip: bool, generato
 
 
 def erase_square(images: Tensor, side: int, generator: Generator) -> Tensor:
-    """Cutout (DeVries & Taylor 2017, arXiv 1708.04552): [B, C, H, W] with a mid-grey square in each.
+    """Return the images with a grey square in each (Cutout, DeVries & Taylor 2017, arXiv 1708.04552).
 
-    The square's centre is any pixel, so at the border only a part of it falls on the image.
+    The centre of the square may be any pixel, so that parts of it may lie outside: [B, C, H, W].
     """
     batch, _, height, width = images.shape
 

@@ -1,4 +1,4 @@
-"""From a dataset to what a network learns from. Shapes: T time steps, B samples, V views, C x H x W."""
+"""Batches of a training epoch. Shapes: T time steps, B samples, V views, C x H x W."""
 
 from collections.abc import Iterator
 
@@ -17,11 +17,12 @@ ORDER, AUGMENTATION = 1, 2
 def training_batches(
     data: Data, config: RunConfig, epoch: int, device: torch.device | str = "cpu", start: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of an epoch: float [V*B, C, H, W] of images or [T, V*B, C, H, W] of frames; labels [B].
+    """Return the batches of an epoch: float [V*B, C, H, W] images or [T, V*B, C, H, W] frames; labels [B].
 
-    View by view, from the batch `start` on (counted from 0). The order follows from `seed` and `epoch` alone,
-    the augmentation of a batch from these and its number. The samples that do not fill the last batch are
-    left out (other ones every epoch); a training part smaller than a batch is one batch.
+    A batch holds one view of all samples after another. The first batch is number `start`, counted from 0.
+    `seed` and `epoch` determine the order of the samples; with the batch's number, they determine its
+    augmentation. Samples that do not fill the last batch are left out, different ones in every epoch. A
+    training part smaller than a batch is one batch.
     """
     order = torch.randperm(len(data.train), generator=_generator(config, ORDER, epoch))
     for batch in range(start, steps_per_epoch(data, config)):
@@ -32,11 +33,11 @@ def training_batches(
 
 
 def _generator(config: RunConfig, *numbers: int) -> Generator:
-    """A generator of the seed and these numbers, unlike that of any others."""
+    """Return a generator seeded with the config's seed and these numbers."""
     seed = np.random.SeedSequence([config.seed, *numbers]).generate_state(1, np.uint64)[0]
     return Generator().manual_seed(int(seed >> np.uint64(1)))
 
 
 def steps_per_epoch(data: Data, config: RunConfig) -> int:
-    """Batches an epoch."""
+    """Return the number of batches in an epoch."""
     return max(1, len(data.train) // config.batch_size)

@@ -1,8 +1,10 @@
-"""A user's own images: `train/<class>/*` and `test/<class>/*`, decoded once and kept as one file."""
+"""Images in folders `train/<class>/*` and `test/<class>/*`, decoded once and cached in one file."""
 
 import hashlib
 import json
+import logging
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,21 +17,25 @@ from tcl_lib.data.tree import check_disjoint, class_files, class_names
 from tcl_lib.utils import files
 from tcl_lib.utils.progress import progress_bar
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-# Modes that become RGB without loss of range; 16 and 32 bit images would be clipped.
+# Modes that convert to RGB without clipping; 16 and 32 bit images would be clipped.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-HEADER = 256  # bytes in front of the cached pixels: their shape, and what they are of
+HEADER = 256  # bytes before the cached pixels: their shape and a fingerprint of the image files
 
 
 def load_folder(root: Path, cache: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Decode all images as RGB, or read what an earlier call decoded from the same files.
+    """Return all images as RGB, decoded now or by an earlier call from the same files.
 
     Args:
-        root: holds train/<class>/* and test/<class>/*, images in png, jpg or webp, all of one size.
-        cache: where the decoded images are kept, tied to the files' names, sizes and times.
+        root: folder with train/<class>/* and test/<class>/*, png, jpg or webp images of one size.
+        cache: folder for the decoded images; names, sizes and times of the files identify them.
 
-    Returns: {train,test}_images uint8 [N, 3, H, W] and {train,test}_labels int64 [N]; the sorted class names.
-    Raises ValueError or FileNotFoundError that names the file or folder at fault.
+    Returns:
+        {train,test}_images uint8 [N, 3, H, W] and {train,test}_labels int64 [N]; the sorted class names.
+
+    Raise ValueError or FileNotFoundError that names the bad file or folder.
     """
     classes = class_names(root)
     parts = {part: class_files(root / part, classes, SUFFIXES) for part in ("train", "test")}
@@ -52,17 +58,17 @@ def load_folder(root: Path, cache: Path) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _decode(paths: list[Path]) -> Tensor:
-    """Decode on all cores: uint8 [N, 3, H, W]."""
+    """Decode the images on all cores and return them: uint8 [N, 3, H, W]."""
     first = _pixels(paths[0])
     images = np.empty((len(paths), *first.shape), np.uint8)  # [N, H, W, 3]
-    print(f"decoding {len(paths)} images, once", flush=True)
+    log.info("decoding %d images, once", len(paths))
     with progress_bar(len(paths), unit="image") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             for index, pixels in enumerate(pool.map(_pixels, paths)):
                 if pixels.shape != first.shape:
                     raise ValueError(
                         f"{paths[index]}: is {pixels.shape[1]}x{pixels.shape[0]} pixels, but {paths[0]} is"
-                        f" {first.shape[1]}x{first.shape[0]}; all images must have one size"
+                        f" {first.shape[1]}x{first.shape[0]}; all images must have the same size"
                     )
                 images[index] = pixels
                 bar.update()
@@ -73,11 +79,11 @@ def _decode(paths: list[Path]) -> Tensor:
 
 
 def _pixels(path: Path) -> np.ndarray:
-    """One image, uint8 [H, W, 3]."""
+    """Return one image: uint8 [H, W, 3]."""
     try:
         with Image.open(path) as image:
             if image.mode not in MODES:
-                raise ValueError(f"pixels of mode {image.mode}, needs 8 bits a channel")
+                raise ValueError(f"pixels have mode {image.mode}, 8 bits per channel are required")
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: cannot be read as an image ({error})") from error
@@ -93,7 +99,7 @@ def _fingerprint(root: Path, paths: list[Path]) -> str:
 
 
 def _read_cache(path: Path, fingerprint: str) -> Tensor | None:
-    """The images that `_write_cache` wrote, if they are of these files."""
+    """Return the images that `_write_cache` wrote; None if there are none, or not of these files."""
     if not path.exists():
         return None
     try:
@@ -103,8 +109,8 @@ def _read_cache(path: Path, fingerprint: str) -> Tensor | None:
         if json.loads(header)["fingerprint"] != fingerprint:
             return None
         return torch.frombuffer(content, dtype=torch.uint8, offset=HEADER).view(shape)
-    except Exception as error:  # whatever is wrong with it, the images themselves are at hand
-        print(f"{path}: damaged ({type(error).__name__}), decoding the images anew")
+    except Exception as error:  # whatever is wrong with the cache, the image files are there
+        warnings.warn(f"{path}: damaged ({error}); decoding the images again", stacklevel=3)
         return None
 
 
@@ -114,4 +120,6 @@ def _write_cache(path: Path, fingerprint: str, images: Tensor) -> None:
         files.make_folder(path.parent)
         files.write_sealed(path, header.ljust(HEADER), memoryview(images.numpy()).cast("B"))
     except OSError as error:
-        print(f"decoded images could not be kept, the next run decodes them again: {error}")
+        warnings.warn(
+            f"cannot cache the decoded images, the next run will decode them again: {error}", stacklevel=3
+        )

@@ -1,6 +1,7 @@
 """Image datasets as uint8 tensors in memory. Shapes: B batch, C channels, H x W pixels."""
 
 import http.client
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +19,15 @@ from tcl_lib.data.parts import Data, Split, stratified_order
 from tcl_lib.utils import paths
 from tcl_lib.utils.progress import hidden_bars
 
-# The digits come in one part: every fifth is the test set, the same whatever the seed of a run.
+log = logging.getLogger(__name__)
+
+# The digits have no test set: a fifth of them becomes one, the same for every seed of a run.
 DIGITS_TEST_SIZE, DIGITS_TEST_SEED = 360, 0
 
 
 @dataclass(frozen=True)
 class ImageData(Data):
-    """Images, stored as uint8 [N, C, H, W]; a network sees the same one at every time step."""
+    """Images, stored as uint8 [N, C, H, W]; the network sees the same image at every time step."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -33,9 +36,9 @@ class ImageData(Data):
 
     @cached_property
     def mean_and_std(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of a channel's pixels over the training part, two of float [C]."""
+        """Mean and standard deviation of each channel over the training part, each float [C]."""
         values = torch.arange(256, dtype=torch.float64)
-        # from histograms: the images are never held as floats
+        # from histograms, so that the images are never held as floats
         shares = [
             torch.bincount(channel.flatten(), minlength=256) / channel.numel()
             for channel in self.train[:].unbind(1)
@@ -46,17 +49,17 @@ class ImageData(Data):
         return mean.float(), deviation.clamp(min=1).float()
 
     def inputs(self, stored: Tensor) -> Tensor:
-        """uint8 -> float [B, C, H, W], normalised a channel over the training part, channels last."""
+        """Return images normalised per channel with the training part: float [B, C, H, W], channels last."""
         mean, std = (moment.to(stored.device)[:, None, None] for moment in self.mean_and_std)
         return ((stored - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
-        """The same of augmented views of each image, view by view: float [V*B, C, H, W]."""
+        """Return augmented views of the images as inputs, one view after another: float [V*B, C, H, W]."""
         views = [self.augmented(stored, config, generator) for _ in range(config.num_views)]
         return self.inputs(torch.cat(views))
 
     def augmented(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
-        """One view of every image as a run's parameters have it: uint8 [B, C, H, W] -> uint8."""
+        """Return one view of every image, augmented as the config says: uint8 [B, C, H, W] -> uint8."""
         if not config.augment:
             return stored
         return augment(
@@ -64,7 +67,7 @@ class ImageData(Data):
         )
 
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
-        """The first training images and their views, a column an image."""
+        """Return the first training images and their views, one image per column."""
         images = self.train[:8]
         generator = Generator().manual_seed(config.seed)
         rows = [images, *(self.augmented(images, config, generator) for _ in range(config.num_views))]
@@ -75,27 +78,27 @@ class ImageData(Data):
 
 
 def digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
-    """scikit-learn's handwritten digits: training set, test set, class names."""
+    """Return scikit-learn's handwritten digits: training set, test set, class names."""
     images, labels = digit_images()
     train, test = (Split(images, part, labels[part]) for part in digit_split(labels))
     return train, test, list("0123456789")
 
 
 def digit_split(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Which digits are for training and which for testing."""
+    """Return the indices of the training digits and of the test digits."""
     order = stratified_order(labels, DIGITS_TEST_SEED)
     return order[DIGITS_TEST_SIZE:], order[:DIGITS_TEST_SIZE]
 
 
 def digit_images() -> tuple[Tensor, Tensor]:
-    """All of them as uint8 [1797, 1, 8, 8], and their labels."""
+    """Return all digits as uint8 [1797, 1, 8, 8], and their labels."""
     pixels, labels = load_digits(return_X_y=True)  # [N, 64] from 0 to 16
     images = torch.from_numpy(pixels).mul(255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
     return images, torch.from_numpy(labels).long()
 
 
 def cifar(config: RunConfig) -> tuple[Split, Split, list[str]]:
-    """CIFAR-10 or CIFAR-100, from `data_root` or else from the network."""
+    """Return CIFAR-10 or CIFAR-100 from `data_root`, downloaded if necessary."""
     source = {"cifar10": CIFAR10, "cifar100": CIFAR100}[config.dataset]
     with hidden_bars():
         parts = _download(source, config.data_path, config.dataset)
@@ -108,18 +111,18 @@ def cifar(config: RunConfig) -> tuple[Split, Split, list[str]]:
 
 def _download(source: type[CIFAR10], root: Path, dataset: str) -> list[CIFAR10]:
     if not (root / source.base_folder).is_dir():
-        print(f"downloading {dataset} to {root}", flush=True)
+        log.info("downloading %s to %s", dataset, root)
     try:
         return [source(root, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise ConnectionError(
             f"{dataset} is not in {root} and could not be downloaded ({error});"
-            f" put {source.filename} there yourself, or point data_root to the folder that holds it"
+            f" download {source.filename} by hand, or set data_root to the folder that contains it"
         ) from error
 
 
 def folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
-    """A user's own images."""
+    """Return the images in the folder `data_root`."""
     tensors, classes = load_folder(config.data_path, paths.cache())
     train = _whole(tensors["train_images"], tensors["train_labels"])
     return train, _whole(tensors["test_images"], tensors["test_labels"]), classes

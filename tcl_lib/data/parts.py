@@ -1,4 +1,4 @@
-"""What every dataset is made of: samples, their classes, and three disjoint parts.
+"""Base classes of all datasets: samples with labels, in three disjoint parts.
 
 Shapes: N samples, B batch, V views, C channels, H x W pixels.
 """
@@ -15,27 +15,27 @@ from tcl_lib.config import RunConfig
 
 @dataclass(frozen=True)
 class Split:
-    """Samples and their classes: some of those that are stored, read when they are asked for."""
+    """A subset of the stored samples with its labels; samples are read when they are indexed."""
 
     stored: Tensor  # [all, ...], in memory or mapped from a file
-    indices: Tensor  # int64 [N], which of them
+    indices: Tensor  # int64 [N], the samples of this subset
     labels: Tensor  # int64 [N]
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, chosen: Tensor | slice) -> Tensor:
-        """The chosen samples as they are stored, copied."""
+        """Return a copy of the chosen samples as they are stored."""
         return self.stored[self.indices[chosen]]
 
     def take(self, chosen: Tensor) -> "Split":
-        """The part of this one with the chosen samples."""
+        """Return the subset with the chosen samples."""
         return Split(self.stored, self.indices[chosen], self.labels[chosen])
 
 
 @dataclass(frozen=True)
 class Data(ABC):
-    """A dataset as a run sees it."""
+    """The dataset of a run."""
 
     train: Split
     validation: Split
@@ -45,25 +45,27 @@ class Data(ABC):
     @property
     @abstractmethod
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of what a network sees at a time step."""
+        """(C, H, W) of the network's input at one time step."""
 
     @abstractmethod
     def inputs(self, stored: Tensor) -> Tensor:
-        """What a network sees of B stored samples, not augmented: float [..., B, C, H, W]."""
+        """Return the network's input for B stored samples without augmentation: float [..., B, C, H, W]."""
 
     @abstractmethod
     def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
-        """The same of augmented views, as a run's parameters have them: float [..., V*B, C, H, W]."""
+        """Return the network's input for augmented views of the samples: float [..., V*B, C, H, W]."""
 
     @abstractmethod
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
-        """The first training samples and their views: uint8 [rows, columns, C, H, W], the rows' names."""
+        """Return pictures of the first training samples and their views: uint8 [rows, columns, C, H, W], and
+        the names of the rows.
+        """
 
 
 def stratified_order(labels: Tensor, seed: int) -> Tensor:
-    """A shuffle in which every stretch holds the classes in proportion: labels [N] -> indices [N].
+    """Return a random order in which every section has the class proportions: labels [N] -> indices [N].
 
-    The j-th of a class's n members stands at the share (j + 1/2) / n of the way (Sainte-Lague).
+    The j-th of the n members of a class is placed at the fraction (j + 1/2) / n (Sainte-Lague).
     """
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     place = torch.empty(len(labels), dtype=torch.float64)

@@ -1,19 +1,19 @@
-"""Folders that hold `train/<class>/*` and `test/<class>/*`."""
+"""Folders with `train/<class>/*` and `test/<class>/*`."""
 
 from collections.abc import Collection
 from pathlib import Path
 
 
 def class_names(root: Path) -> list[str]:
-    """The sorted names of the class folders, the same in train/ and test/.
+    """Return the sorted names of the class folders, which must be the same in train/ and test/.
 
-    Raises ValueError or FileNotFoundError that names the folder at fault.
+    Raise ValueError or FileNotFoundError that names the bad folder.
     """
     names = {}
     for part in ("train", "test"):
         if not (root / part).is_dir():
             raise FileNotFoundError(
-                f"data_root={str(root)!r}: has no {part}/; it must hold train/<class>/* and test/<class>/*"
+                f"data_root={str(root)!r}: has no {part}/; it must contain train/<class>/* and test/<class>/*"
             )
         names[part] = {path.name for path in (root / part).iterdir() if belongs(path)}
         for name in sorted(names[part]):
@@ -23,14 +23,16 @@ def class_names(root: Path) -> list[str]:
         for name in sorted(names[part] - names[other]):
             raise ValueError(f"{root / part / name}: class {name!r} is missing in {root / other}")
     if len(names["train"]) < 2:
-        raise ValueError(f"{root / 'train'}: has {len(names['train'])} class folders, needs 2")
+        raise ValueError(
+            f"{root / 'train'}: has {len(names['train'])} class folders, at least 2 are required"
+        )
     return sorted(names["train"])
 
 
 def class_files(folder: Path, classes: list[str], suffixes: Collection[str]) -> list[tuple[Path, int]]:
-    """Every file below train/ or test/ with its class, in a fixed order.
+    """Return every file below train/ or test/ with its class, in a fixed order.
 
-    Raises ValueError that names the folder without files, or the file of another kind.
+    Raise ValueError that names an empty folder or a file with another suffix.
     """
     members = []
     for label, name in enumerate(classes):
@@ -41,13 +43,13 @@ def class_files(folder: Path, classes: list[str], suffixes: Collection[str]) -> 
             if path.suffix.lower() not in suffixes:
                 raise ValueError(f"{path}: is not a {', '.join(suffixes)} file")
             if not path.is_file():
-                raise ValueError(f"{path}: is not a file, or a link to one that is not there")
+                raise ValueError(f"{path}: is not a file, or is a broken link")
         members += [(path, label) for path in paths]
     return members
 
 
 def check_disjoint(train: list[tuple[Path, int]], test: list[tuple[Path, int]]) -> None:
-    """Raise ValueError where a file is in both parts, be it by a link."""
+    """Raise ValueError if a file is in both parts, also through a link."""
     known = {path.resolve(): path for path, _ in train}
     for path, _ in test:
         if path.resolve() in known:
@@ -55,5 +57,5 @@ def check_disjoint(train: list[tuple[Path, int]], test: list[tuple[Path, int]]) 
 
 
 def belongs(path: Path) -> bool:
-    """Leaves out what file managers write of their own accord."""
+    """Return False for files that file managers create."""
     return not path.name.startswith(".") and path.name not in ("Thumbs.db", "desktop.ini")

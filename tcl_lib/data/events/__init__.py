@@ -1,4 +1,4 @@
-"""Event cameras, from recordings to frames of counted events.
+"""Event cameras: recordings and frames of counted events.
 
-`datasets` and `augment` import torch, the others do not: they run in many processes.
+Only `datasets` and `augment` import torch; the other modules run in many processes.
 """

@@ -1,6 +1,6 @@
-"""Augmentation of event frames: every sample drawn for itself, the same for all its frames, in one gather.
+"""Augmentation of event frames, with independent draws for every sample, the same for all of its frames.
 
-Shapes: B samples, T time steps, H x W pixels. Every draw comes from the CPU generator passed in, so a seed
+Shapes: B samples, T time steps, H x W pixels. All draws come from a CPU generator, so that a seed
 gives the same views on every device.
 """
 
@@ -9,24 +9,23 @@ import math
 import torch
 from torch import Generator, Tensor
 
-# TET's limit, for frames of 48 pixels; smaller frames are moved less.
+# TET's limit, for frames of 48 pixels; smaller frames move less.
 ROLL, ROLL_SIDE = 5, 48
-ANGLE = 30.0  # degrees, of NDA's code, for rotation and shear
-HOLE = 6  # of NDA's cutout: a square with a side of up to a sixth of the frame's, 8 pixels of 48
+ANGLE = 30.0  # degrees, from NDA's code, for rotation and shear
+HOLE = 6  # from NDA's cutout: a square of up to a sixth of the frame's side, 8 of 48 pixels
 
 
 def augment_frames(frames: Tensor, generator: Generator, *, flip: bool, kind: str) -> Tensor:
-    """One augmented view of every sample: float [B, T, 2, H, W] -> float [B, T, 2, H, W].
+    """Return one augmented view of every sample: float [B, T, 2, H, W] -> float [B, T, 2, H, W].
 
     Args:
         flip: mirror half of the samples.
-        kind: "roll" moves each by up to 5 pixels (or 5/48 of a smaller frame's side) in x and y, what leaves
-            on one side coming back on the other (TET, Deng et al. 2022); "nda" does one of four things to
-            each: roll, rotate by up to 30 degrees, shear in x by up to 30 degrees, or cut out a square (Li et
-            al. 2022, arXiv 2203.06145).
+        kind: "roll" shifts each circularly by up to 5 pixels (or 5/48 of a smaller frame's side) in x and y
+            (TET, Deng et al. 2022); "nda" applies one of four operations to each: roll, rotate by up to 30
+            degrees, shear in x by up to 30 degrees, or cut out a square (Li et al. 2022, arXiv 2203.06145).
     """
     batch, steps, _, height, width = frames.shape
-    # Where every pixel of the view comes from, [B, H, W] each, and whether anything is seen there
+    # Source row and column of every pixel of the view, [B, H, W] each, and whether it is visible
     rows, columns = torch.arange(height)[:, None], torch.arange(width)[None, :]
     rolled, seen = (
         torch.ones(batch, 1, 1, dtype=torch.bool),
@@ -53,7 +52,7 @@ def augment_frames(frames: Tensor, generator: Generator, *, flip: bool, kind: st
 def _turned(
     batch: int, height: int, width: int, rotated: Tensor, sheared: Tensor, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """The row and column that every pixel comes from, unbounded: int64 [B, H, W] each."""
+    """Return the source row and column of every pixel, possibly outside: int64 [B, H, W] each."""
     angle = _uniform(batch, math.radians(ANGLE), generator)[:, None, None]
     turn, slant = angle * rotated, torch.tan(angle) * sheared
     y = (torch.arange(height) - (height - 1) / 2)[:, None]
@@ -73,7 +72,7 @@ def _shifts(batch: int, size: int, generator: Generator) -> Tensor:
 
 
 def _squares(batch: int, height: int, width: int, generator: Generator) -> Tensor:
-    """A square in each sample, its corner anywhere: bool [B, H, W]."""
+    """Return a mask with a square at a random place in each sample: bool [B, H, W]."""
     side = torch.randint(1, max(1, min(height, width) // HOLE) + 1, (batch, 1), generator=generator)
 
     def covered(size: int) -> Tensor:

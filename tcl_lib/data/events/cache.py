@@ -149,7 +149,11 @@ def _write(folder: Path, dtype: type, shape: tuple, recordings: Sequence, count:
     size = shape[0] * missing.nbytes
     jobs = min(cpu_count(), 1 + len(recordings) // 64)
     portion = max(2 * jobs, PORTION // missing.nbytes)
-    with open(path, "wb") as file, Parallel(jobs) as parallel, progress_bar(len(recordings)) as bar:
+    with (
+        open(path, "wb") as file,
+        Parallel(jobs) as parallel,
+        progress_bar(len(recordings), unit="recording") as bar,
+    ):
         with files.named(path, size):
             if hasattr(os, "posix_fallocate"):  # so that a full disk is an error now and not later
                 os.posix_fallocate(file.fileno(), 0, size)

@@ -1,12 +1,14 @@
-"""Recordings of event cameras as frames of counted events, mapped from a file.
+"""Event camera datasets as frames of counted events, mapped from a file.
 
 Shapes: N recordings, B batch, T time steps, H x W pixels; channel 0 is OFF, 1 is ON.
 """
 
 import http.client
+import logging
 import os
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,8 +32,10 @@ from tcl_lib.data.tree import belongs, check_disjoint, class_files, class_names
 from tcl_lib.utils import files, paths
 from tcl_lib.utils.progress import hidden_bars
 
+log = logging.getLogger(__name__)
+
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-# N-MNIST holds MNIST's images, so many of each digit
+# recordings of each digit
 NMNIST_FILES = {
     "Train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
     "Test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
@@ -40,23 +44,23 @@ NMNIST_FILES = {
 
 @dataclass(frozen=True)
 class EventData(Data):
-    """Recordings, stored as counts, uint8 or uint16 [N, T, 2, H, W]; a network sees a frame a step."""
+    """Recordings, stored as counts, uint8 or uint16 [N, T, 2, H, W]; each time step is one frame."""
 
-    frame_size: int | None  # the shorter side of what the network sees, in pixels; None for the sensor's
+    frame_size: int | None  # shorter side of the network's input in pixels; None for the sensor's
     count_scale: str
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(2, H, W) of a frame as a network sees it."""
+        """(2, H, W) of the network's input at one time step."""
         height, width = self.train.stored.shape[-2:]
         scale = 1 if self.frame_size is None else self.frame_size / min(height, width)
         return 2, max(1, round(height * scale)), max(1, round(width * scale))
 
     def frames(self, stored: Tensor) -> Tensor:
-        """Scaled and resized counts, [B, T, 2, H, W] -> float [B, T, 2, H', W'].
+        """Return scaled and resized counts: [B, T, 2, H, W] -> float [B, T, 2, H', W'].
 
-        `count_scale` "max" divides each frame by its largest count. Resized as tensors, bilinearly with
-        antialiasing: each channel for itself, whatever the other one holds.
+        `count_scale` "max" divides each frame by its largest count. Channels are resized independently,
+        bilinearly with antialiasing.
         """
         frames = stored.float()
         if self.count_scale == "max":
@@ -69,23 +73,23 @@ class EventData(Data):
         return resized.unflatten(0, frames.shape[:2])
 
     def inputs(self, stored: Tensor) -> Tensor:
-        """float [T, B, 2, H', W']."""
+        """Return the network's input: float [T, B, 2, H', W']."""
         return self.frames(stored).transpose(0, 1)
 
     def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
-        """The same of augmented views of each recording, view by view: float [T, V*B, 2, H', W']."""
+        """Return augmented views as inputs, one view after another: float [T, V*B, 2, H', W']."""
         frames = self.frames(stored)
         views = [self.augmented(frames, config, generator) for _ in range(config.num_views)]
         return torch.cat(views).transpose(0, 1)
 
     def augmented(self, frames: Tensor, config: RunConfig, generator: Generator) -> Tensor:
-        """One view as a run's parameters have it, the same in all frames of a recording: [B, T, 2, H, W]."""
+        """Return one view of every recording, augmented as the config says: [B, T, 2, H, W]."""
         if not config.augment:
             return frames
         return augment_frames(frames, generator, flip=config.flips, kind=config.event_augmentation)
 
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
-        """The first training recordings and their views, a column a time step (of up to ten)."""
+        """Return the first training recordings and their views, one time step (of up to ten) per column."""
         frames = self.frames(self.train[:2])
         generator = Generator().manual_seed(config.seed)
         rows = [frames, *(self.augmented(frames, config, generator) for _ in range(config.num_views))]
@@ -95,10 +99,10 @@ class EventData(Data):
 
 
 def _coloured(frames: Tensor) -> np.ndarray:
-    """ON in orange and OFF in blue on white: [..., 2, H, W] -> uint8 [..., 3, H, W]."""
+    """Return pictures with ON orange and OFF blue on white: [..., 2, H, W] -> uint8 [..., 3, H, W]."""
     blue, orange = torch.tensor([0.00, 0.45, 0.70]), torch.tensor([0.84, 0.37, 0.00])
     counted = frames[frames > 0]
-    # a few hot pixels would leave the others pale
+    # not the maximum: a few hot pixels would make all others pale
     full = float(np.quantile(counted.numpy(), 0.98)) if len(counted) else 1.0
     off, on = (frames / full).clamp(max=1)[..., None].unbind(-4)  # [..., H, W, 1]
     colours = 1 - off * (1 - blue) - on * (1 - orange)
@@ -106,7 +110,7 @@ def _coloured(frames: Tensor) -> np.ndarray:
 
 
 def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
-    """DVS-CIFAR10 (Li et al. 2017), as its authors published it (.aedat) or as tonic does (.aedat4)."""
+    """Return DVS-CIFAR10 (Li et al. 2017) in its authors' format (.aedat) or in tonic's (.aedat4)."""
     folder = _lying_in(config.data_path, "CIFAR10DVS", CIFAR_CLASSES)
     if folder is None:
         folder = config.data_path / "CIFAR10DVS"
@@ -115,8 +119,8 @@ def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
     for name in CIFAR_CLASSES:
         found = _listed(folder / name, (".aedat", ".aedat4"), config)
         paths += _numbered(folder / name, found, rf"(?:cifar10_{name}_)?(\d+)")
-    # Beside jAER's picture of a DVS128 theirs lies on its side; SpikingJelly's reader of the authors' files
-    # turns it the same way. That tonic's files, converted from them, lie as they do is an assumption.
+    # The authors' files are transposed relative to jAER's view of a DVS128; SpikingJelly's reader transposes
+    # them, too. We assume that tonic's files, converted from these, have the same orientation.
     recordings = [RecordingFile(path, transposed=True) for path in paths]
     labels = np.repeat(np.arange(CLASSES), RECORDINGS)
     train, test = split_indices(config.split, config.seed)
@@ -124,7 +128,7 @@ def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
 
 
 def nmnist(config: RunConfig) -> tuple[Split, Split, list[str]]:
-    """N-MNIST (Orchard et al. 2015)."""
+    """Return N-MNIST (Orchard et al. 2015)."""
     folder = _lying_in(config.data_path, "NMNIST", NMNIST_FILES) or config.data_path / "NMNIST"
     recordings, labels = [], []
     for part, counts in NMNIST_FILES.items():
@@ -143,7 +147,7 @@ def nmnist(config: RunConfig) -> tuple[Split, Split, list[str]]:
 
 
 def events_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
-    """A user's own recordings: train/<class>/* and test/<class>/*."""
+    """Return the recordings in `data_root`: train/<class>/* and test/<class>/*."""
     root = config.data_path
     classes = class_names(root)
     train, test = (class_files(root / part, classes, READERS) for part in ("train", "test"))
@@ -156,7 +160,7 @@ def events_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
 
 
 def moving_digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
-    """The handwritten digits, moved before a simulated event camera; their split is that of `digits`."""
+    """Return the handwritten digits in front of a simulated event camera, with the split of `digits`."""
     images, labels = digit_images()
     train, test = (part.numpy() for part in digit_split(labels))
     side = images.shape[-1]
@@ -171,7 +175,7 @@ def _counted(
     train: np.ndarray,
     test: np.ndarray,
 ) -> tuple[Split, Split]:
-    """Training and test recordings as frames, without those that are bad."""
+    """Return the training and test recordings as frames, without bad ones."""
     common = np.intersect1d(train, test)
     if len(common):
         raise ValueError(f"{recordings[common[0]].name}: is in the training and in the test set")
@@ -184,23 +188,26 @@ def _counted(
         config.skip_bad_recordings,
     )
     if frames.bad:
-        print(f"{len(frames.bad)} of {len(recordings)} recordings are bad and left out, the first:")
-        print("\n".join(list(frames.bad.values())[:3]), flush=True)
+        reasons = "; ".join(list(frames.bad.values())[:3])
+        warnings.warn(
+            f"{len(frames.bad)} of {len(recordings)} recordings are bad and skipped, the first: {reasons}",
+            stacklevel=2,
+        )
     stored, labels = torch.from_numpy(frames.counts), torch.as_tensor(labels)
     bad = np.array(list(frames.bad), dtype=np.int64)
     kept = [torch.from_numpy(np.setdiff1d(part, bad)) for part in (train, test)]
     if not all(map(len, kept)):
-        raise ValueError(f"{config.dataset}: no sound recording is left in the training or in the test set")
+        raise ValueError(f"{config.dataset}: the training or the test set has only bad recordings")
     return tuple(Split(stored, indices, labels[indices]) for indices in kept)
 
 
 def _lying_in(root: Path, name: str, parts: Iterable[str]) -> Path | None:
-    """The folder of a dataset that is there: root/name, or root itself; None where there is neither."""
+    """Return the folder with a dataset's parts, root/name or root; None if neither has any."""
     return next((folder for folder in (root / name, root) if any((folder / p).is_dir() for p in parts)), None)
 
 
 def _listed(folder: Path, suffixes: tuple[str, ...], config: RunConfig) -> list[Path]:
-    """The recordings in a folder, sorted by name; none may be empty, unless bad recordings are left out."""
+    """Return the recordings in a folder, sorted by name. Raise ValueError for an empty one unless skipped."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     paths = [path for path in paths if belongs(path) and path.suffix.lower() in suffixes]
     for path in paths:
@@ -210,36 +217,36 @@ def _listed(folder: Path, suffixes: tuple[str, ...], config: RunConfig) -> list[
 
 
 def _numbered(folder: Path, paths: Sequence[Path], name: str) -> list[Path]:
-    """The 1,000 recordings of a class of DVS-CIFAR10, in the order of the numbers in their names."""
+    """Return the 1,000 recordings of a class of DVS-CIFAR10, ordered by the numbers in their names."""
     numbered = {}
     for path in paths:
         match = re.fullmatch(name, path.stem)
         if match is None or int(match[1]) >= RECORDINGS:
-            raise ValueError(f"{path}: is not a recording of this class, its name has none of its numbers")
+            raise ValueError(f"{path}: is not a recording of this class, according to its name")
         other = numbered.setdefault(int(match[1]), path)
         if other != path:
-            raise ValueError(f"{path}: has the number of {other}; one of them has to go")
+            raise ValueError(f"{path}: has the same number as {other}; remove one of them")
     if len(numbered) != RECORDINGS:
         raise ValueError(_wrong_count("dvs_cifar10", folder, len(numbered), RECORDINGS))
     return [numbered[number] for number in range(RECORDINGS)]
 
 
 def _wrong_count(dataset: str, folder: Path, found: int, count: int) -> str:
-    remedy = "unpack its archive again" if found < count else "some do not belong there"
+    remedy = "unpack its archive again" if found < count else "remove those that do not belong there"
     return (
-        f"{folder}: holds {found} recordings of {dataset}, {count} are needed; {remedy}. {BY_HAND[dataset]}"
+        f"{folder}: has {found} recordings of {dataset}, {count} are required; {remedy}. {BY_HAND[dataset]}"
     )
 
 
 def _download(dataset: str, name: str, target: Path, **part: bool) -> None:
-    """Download and unpack a dataset, or the part of it with the target's name, as tonic knows it.
+    """Download and unpack a dataset, or the part with the target's name, with tonic.
 
-    It is there whole or not at all: until it is, it lies in a folder beside. Of a download that was cut off
-    there, an archive that is whole is unpacked again, and another one is fetched again.
+    It is unpacked to a folder beside the target, which is renamed when it is complete. After an interrupted
+    download, a complete archive is unpacked again, and an incomplete one is downloaded again.
     """
-    import tonic  # takes seconds, and is needed once
+    import tonic  # slow to import, and needed once
 
-    print(f"downloading {dataset} to {target}", flush=True)
+    log.info("downloading %s to %s", dataset, target)
     underway = target.with_name(f"{target.name}.underway")
     unpacked = underway / name
     files.make_folder(target.parent)
@@ -261,14 +268,14 @@ def _download(dataset: str, name: str, target: Path, **part: bool) -> None:
 
 BY_HAND = {
     "dvs_cifar10": (
-        "Since January 2026 its host sends programs an empty file. By hand: open"
+        "Since January 2026 its host sends programs an empty file. Download it by hand: open"
         " https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671 in a browser, download the archives"
-        " of the ten classes, and unpack them so that data_root holds airplane/cifar10_airplane_0.aedat to"
+        " of the ten classes, and unpack them so that data_root contains airplane/cifar10_airplane_0.aedat to"
         " truck/cifar10_truck_999.aedat"
     ),
     "nmnist": (
-        "By hand: open https://www.garrickorchard.com/datasets/n-mnist in a browser, download Train.zip and"
-        " Test.zip, and unpack them so that data_root holds Train/0/*.bin to Train/9/*.bin and"
+        "Download it by hand: open https://www.garrickorchard.com/datasets/n-mnist in a browser, download"
+        " Train.zip and Test.zip, and unpack them so that data_root contains Train/0/*.bin to Train/9/*.bin and"
         " Test/0/*.bin to Test/9/*.bin"
     ),
 }

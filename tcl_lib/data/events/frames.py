@@ -6,13 +6,13 @@ from tcl_lib.data.events.recordings import Events
 
 
 def count_frames(events: Events, time_steps: int, frame_by: str) -> np.ndarray:
-    """Count a recording's events in T frames, OFF and ON apart: uint32 [T, 2, H, W]; every event counts once.
+    """Return a recording's events counted in T frames, OFF and ON apart: uint32 [T, 2, H, W].
 
     Args:
-        events: at least one, in the order of time.
+        events: at least one, ordered by time; each is counted once.
         time_steps: T.
-        frame_by: "time" for frames of equal duration, from the first event up to and with the last;
-            "count" for frames of equally many events (up to one, where T does not divide their number).
+        frame_by: "time" for frames of equal duration, from the first to the last event; "count" for frames
+            with equal numbers of events (they differ by one if T does not divide the total).
     """
     width, height = events.sensor_size
     first = _first_events(events.t, time_steps, frame_by)
@@ -25,9 +25,9 @@ def count_frames(events: Events, time_steps: int, frame_by: str) -> np.ndarray:
 
 
 def _first_events(t: np.ndarray, time_steps: int, frame_by: str) -> np.ndarray:
-    """The index of each frame's first event: [T]."""
+    """Return the index of each frame's first event: [T]."""
     if frame_by == "count":
         return -(-np.arange(time_steps) * len(t) // time_steps)
-    # Event i belongs to frame (t[i] - t[0]) * T // duration. In Python's whole numbers: they do not overflow.
+    # Event i belongs to frame (t[i] - t[0]) * T // duration. Python's integers do not overflow.
     start, duration = int(t[0]), int(t[-1]) - int(t[0]) + 1
     return np.searchsorted(t, [start - (-step * duration // time_steps) for step in range(time_steps)])

@@ -1,9 +1,9 @@
-"""Simulated recordings: an image moved before an ideal event camera with noise. No camera was involved.
+"""Simulated recordings: images moved in front of an ideal event camera with noise; no real camera is used.
 
-The image goes round a closed path of four legs at 45 degrees, as the images of CIFAR10-DVS did before their
-camera (Li et al. 2017, Frontiers in Neuroscience 11:309); at the turns a strip of it is out of sight. A pixel
-gives an event whenever its log intensity has changed by a threshold since its last one (Lichtsteiner et al.
-2008). Events that belong to no change are added at a constant rate.
+The image moves on a closed path of four legs at 45 degrees, like the images of CIFAR10-DVS (Li et al. 2017,
+Frontiers in Neuroscience 11:309); at the turns a strip of it is out of view. A pixel emits an event when its
+log intensity has changed by a threshold since its last event (Lichtsteiner et al. 2008). Noise events are
+added at a constant rate.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from tcl_lib.data.events.recordings import Events
 
 SENSOR = (10, 10)
 LEG = 1.5  # pixels in x and in y
-DURATION = 200_000  # microseconds, once round
-INSTANTS = 96  # at which the image is looked at
-DARK = 0.2  # intensity of the background, that of the brightest pixel being 1
+DURATION = 200_000  # microseconds, one round
+INSTANTS = 96  # at which the image is sampled
+DARK = 0.2  # intensity of the background; the brightest pixel has 1
 THRESHOLD, MISMATCH = 0.5, 0.1  # of log intensity; its relative deviation between pixels
-NOISE = 3.0  # events a pixel and second
+NOISE = 3.0  # events per pixel and second
 SEED = 2305
-VERSION = 1  # of all of this; a change makes cached frames anew
+VERSION = 1  # of the simulation; a change makes cached frames again
 
 
 @dataclass(frozen=True)
 class MovedImage:
-    """The simulated recording of an image; its noise and its start on the path follow from its number."""
+    """The simulated recording of an image; its number determines its noise and its start on the path."""
 
     pixels: bytes  # uint8, side x side
     side: int
@@ -33,22 +33,22 @@ class MovedImage:
 
     @property
     def name(self) -> str:
-        """What an error calls it."""
+        """Name in error messages."""
         return f"simulated recording {self.number}"
 
     @property
     def identity(self) -> list:
-        """Changes whenever the events could."""
+        """A list that changes whenever the events could change."""
         return [VERSION, self.number, self.side, self.pixels.hex()]
 
     def read(self) -> Events:
-        """Simulate it."""
+        """Return the simulated events."""
         image = np.frombuffer(self.pixels, np.uint8).reshape(self.side, self.side) / 255
         return simulate(image, np.random.default_rng([SEED, self.number]))
 
 
 def simulate(image: np.ndarray, random: np.random.Generator) -> Events:
-    """The events of an image (from 0 to 1) that goes round the path once, from a random point of it."""
+    """Return the events of an image (from 0 to 1) that moves around the path once from a random start."""
     log_intensity = np.log(DARK + (1 - DARK) * _moved(image, random.random()))  # [INSTANTS, H, W]
     thresholds = THRESHOLD * random.normal(1, MISMATCH, SENSOR[::-1]).clip(0.5, 1.5)
     events = [_noise(random), *_crossings(log_intensity, thresholds)]
@@ -58,15 +58,15 @@ def simulate(image: np.ndarray, random: np.random.Generator) -> Events:
 
 
 def _moved(image: np.ndarray, start: float) -> np.ndarray:
-    """The image at every instant, bilinearly between pixels: [INSTANTS, H, W]."""
+    """Return the image at every instant, bilinearly interpolated: [INSTANTS, H, W]."""
     width, height = SENSOR
-    legs = 4 * (start + np.arange(INSTANTS) / (INSTANTS - 1))  # from 0 to 4, once round
+    legs = 4 * (start + np.arange(INSTANTS) / (INSTANTS - 1))  # from 0 to 4, one round
     # down and right, down and left, up and left, up and right: a diamond around the middle
     across = LEG * (np.abs((legs + 1) % 4 - 2) - 1)
     down = LEG * (np.abs(legs % 4 - 2) - 1)
 
     def weights(size: int, shift: np.ndarray) -> np.ndarray:
-        """How much of the image's line j is seen in the sensor's line i: [INSTANTS, size, side]."""
+        """Return the weight of the image's line j in the sensor's line i: [INSTANTS, size, side]."""
         place = (size - len(image)) / 2 + np.arange(len(image)) + shift[:, None]
         return (1 - np.abs(np.arange(size)[:, None] - place[:, None])).clip(0)
 
@@ -74,7 +74,7 @@ def _moved(image: np.ndarray, start: float) -> np.ndarray:
 
 
 def _crossings(log_intensity: np.ndarray, thresholds: np.ndarray):
-    """The events of every interval between two instants, as (x, y, t, p)."""
+    """Yield the events of every interval between two instants, as (x, y, t, p)."""
     last = log_intensity[0].copy()  # at each pixel's last event
     for instant in range(1, len(log_intensity)):
         before, now = log_intensity[instant - 1], log_intensity[instant]
@@ -95,7 +95,7 @@ def _crossings(log_intensity: np.ndarray, thresholds: np.ndarray):
 
 
 def _noise(random: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Events of no cause, as (x, y, t, p); one at the start and one at the end, so that frames are alike."""
+    """Return noise events as (x, y, t, p), with one at the start and one at the end of the recording."""
     width, height = SENSOR
     count = random.poisson(NOISE * width * height * DURATION / 1e6)
     t = random.integers(0, DURATION, count + 2)

@@ -1,23 +1,23 @@
-"""The splits of DVS-CIFAR10 in use. It has no official one: numbers on different splits do not compare.
+"""Published splits of DVS-CIFAR10, which has no official one; results on different splits do not compare.
 
-Of each of the 10 classes, 900 of the 1,000 recordings are for training. A recording is known by the number
-in its file's name, which is where the published lists come from.
+Of the 1,000 recordings of each of the 10 classes, 900 are for training. The number in a file's name
+identifies a recording, as in the published lists.
 """
 
 import numpy as np
 
-CLASSES, RECORDINGS = 10, 1000  # recordings of a class
+CLASSES, RECORDINGS = 10, 1000  # recordings per class
 
 
 def split_indices(split: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The training and the test recordings, by class * 1000 + number: int64 [9000], int64 [1000].
+    """Return the training and the test recordings as class * 1000 + number: int64 [9000], int64 [1000].
 
     Args:
         split: "tet", files 0-899 and 900-999 (Deng et al. 2022, arXiv 2202.11946);
             "tebn", files 100-999 and 0-99 (Duan et al. 2022, and SpikingJelly's CIFAR10DVSTEBNSplit);
-            "spikingjelly", the first and last of the files in the order of their names as text, which is
-            what its split_to_train_test_set(0.9) gives;
-            "seeded", drawn for each class with `seed`.
+            "spikingjelly", the first 900 and last 100 files sorted by name as text, like its
+            split_to_train_test_set(0.9);
+            "seeded", drawn per class with `seed`.
     """
     numbers = np.arange(RECORDINGS)
     if split == "seeded":

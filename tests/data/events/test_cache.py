@@ -187,7 +187,7 @@ def test_after_a_kill_the_frames_are_made_again(tmp_path, caplog, seconds):
 
 def test_an_error_leaves_no_frames_behind(recordings, tmp_path):
     recordings[30].path.write_bytes(b"abc")
-    with pytest.raises(ValueError, match=r"/30\.bin: is cut off"):
+    with pytest.raises(ValueError, match=r"/30\.bin: is truncated"):
         frames(recordings, tmp_path)
     assert {path.name for path in (tmp_path / "cache").glob("set-*/*")} <= {"lock"}
 
@@ -279,14 +279,14 @@ def test_a_count_beyond_two_bytes_is_refused(recordings, tmp_path):
 @pytest.mark.parametrize("place", [0, 30, COUNT - 1])
 def test_a_bad_recording_is_named_or_left_out(recordings, tmp_path, caplog, place):
     recordings[place].path.write_bytes(b"abc")
-    with pytest.raises(ValueError, match=rf"/{place}\.bin: is cut off"):
+    with pytest.raises(ValueError, match=rf"/{place}\.bin: is truncated"):
         frames(recordings, tmp_path)
     sound = frames(recordings, tmp_path, skip_bad=True)
     assert list(sound.bad) == [place]
-    assert "is cut off: 3 bytes" in sound.bad[place]
+    assert "is truncated: 3 bytes" in sound.bad[place]
     kept = [index for index in range(COUNT) if index != place]
     assert (sound.counts[kept] == expected([recordings[index] for index in kept])).all()
-    with pytest.raises(ValueError, match=rf"/{place}\.bin: is cut off"):
+    with pytest.raises(ValueError, match=rf"/{place}\.bin: is truncated"):
         frames(recordings, tmp_path)  # frames without it exist by now
 
 
@@ -322,5 +322,5 @@ def test_recordings_of_two_sensors_are_refused(recordings, tmp_path):
 def test_nothing_but_bad_recordings_is_an_error(recordings, tmp_path):
     for recording in recordings:
         recording.path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"/0\.bin: holds no events; every other recording is bad, too"):
+    with pytest.raises(ValueError, match=r"/0\.bin: has no events; every other recording is bad, too"):
         frames(recordings, tmp_path, skip_bad=True)

@@ -11,9 +11,9 @@ import pytest
 import tonic.io
 from conftest import RECORDINGS, needs_recordings
 
-from tcl_lib.data.events.frames import count_frames
 from tcl_lib.data.events import recordings
 from tcl_lib.data.events.aedat4 import EVENT
+from tcl_lib.data.events.frames import count_frames
 from tcl_lib.data.events.recordings import RecordingFile, read_recording
 
 HEADER = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
@@ -84,13 +84,13 @@ def test_aedat_fields_are_tonic_s(tmp_path):
     ("content", "words"),
     [
         (b"", "is not AEDAT 2.0"),
-        (b"#!AER-DAT3.1\r\n", r"is not AEDAT 2.0, it begins with b'#!AER-DAT3.1"),
-        (b"#!AER-DAT2.0", "is cut off in its header"),
-        (HEADER, "holds no events"),
-        (HEADER + struct.pack(">II", 0x8000, 1), "holds no events"),
-        (HEADER + bytes(13), "is cut off: 5 bytes follow the last whole event"),
-        (HEADER + struct.pack(">II", 0x400000, 1), "address 0x00400000, which is none of a DVS128"),
-        (HEADER + struct.pack(">4I", 0, 9, 0, 8), "time runs backwards after event 1, from 9 to 8 us"),
+        (b"#!AER-DAT3.1\r\n", r"is not AEDAT 2.0, it starts with b'#!AER-DAT3.1"),
+        (b"#!AER-DAT2.0", "is truncated in its header"),
+        (HEADER, "has no events"),
+        (HEADER + struct.pack(">II", 0x8000, 1), "has no events"),
+        (HEADER + bytes(13), "is truncated: 5 bytes follow the last complete event"),
+        (HEADER + struct.pack(">II", 0x400000, 1), "address 0x00400000, which a DVS128 does not have"),
+        (HEADER + struct.pack(">4I", 0, 9, 0, 8), "timestamps decrease after event 1, from 9 to 8 us"),
     ],
 )
 def test_a_bad_aedat_is_named(tmp_path, content, words):
@@ -138,10 +138,10 @@ def test_a_bin_of_a_larger_sensor_can_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("events", "tail", "words"),
     [
-        ((), b"", "holds no events"),
-        (((1, 1, 1, 1),), b"abc", "is cut off: 3 bytes follow"),
+        ((), b"", "has no events"),
+        (((1, 1, 1, 1),), b"abc", "is truncated: 3 bytes follow"),
         (((1, 1, 1, 1), (34, 1, 1, 2)), b"", "1 events outside the 34x34 sensor, the first at x=34, y=1"),
-        (((1, 1, 1, 5), (1, 1, 1, 4)), b"", "time runs backwards after event 1, from 5 to 4 us"),
+        (((1, 1, 1, 5), (1, 1, 1, 4)), b"", "timestamps decrease after event 1, from 5 to 4 us"),
     ],
 )
 def test_a_bad_bin_is_named(tmp_path, events, tail, words):
@@ -184,7 +184,7 @@ def test_an_aedat4_that_is_cut_off_is_named(tmp_path, share):
     aedat4(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r"bad\.aedat4: (is cut off or damaged \(.+\)|is not AEDAT 4)"):
+    with pytest.raises(ValueError, match=r"bad\.aedat4: (is truncated or damaged \(.+\)|is not AEDAT 4)"):
         read_recording(path)
 
 
@@ -218,10 +218,10 @@ def test_a_damaged_polarity_is_named(tmp_path, monkeypatch):
 
 def test_a_sensor_size_that_is_not_the_file_s_is_refused(tmp_path):
     aedat4(tmp_path / "a.aedat4")
-    with pytest.raises(ValueError, match=r"a\.aedat4: is of a 64x48 sensor, but sensor_size is \[128, 128\]"):
+    with pytest.raises(ValueError, match=r"a\.aedat4: has a 64x48 sensor, but sensor_size is \[128, 128\]"):
         read_recording(tmp_path / "a.aedat4", (128, 128))
     path = aedat2(tmp_path / "a.aedat", (0, 1))
-    with pytest.raises(ValueError, match=r"a\.aedat: is of a 128x128 sensor, but sensor_size is \[64, 48\]"):
+    with pytest.raises(ValueError, match=r"a\.aedat: has a 128x128 sensor, but sensor_size is \[64, 48\]"):
         read_recording(path, (64, 48))
 
 
@@ -238,19 +238,19 @@ def test_npz_by_hand(tmp_path, p):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"p": None}, "has no array p; x, y, t and p are needed"),
+        ({"p": None}, "has no array p; x, y, t and p are required"),
         ({"x": [1, 2]}, r"arrays must be \[N\], x is \[2\] and t \[3\]"),
         ({"t": [[0, 5, 5]]}, r"arrays must be \[N\]"),
-        ({"t": [0.0, 0.5, 1.0]}, r"array t is float64, must be whole numbers \(t in microseconds\)"),
-        ({"x": np.array([1, 2, 3], "m8[s]")}, "array x is timedelta64.*, must be whole numbers"),
-        ({"t": np.array([1, 2, 2**63 + 5], "u8")}, "array t holds 9223372036854775813, must be .* below 2"),
-        ({"p": [0, 1, 2]}, r"array p holds 2, must be 0 \(OFF\) and 1 \(ON\)"),
-        ({"p": [-1, 1, 1]}, "array p holds -1"),
+        ({"t": [0.0, 0.5, 1.0]}, r"array t is float64, must be integers \(t in microseconds\)"),
+        ({"x": np.array([1, 2, 3], "m8[s]")}, "array x is timedelta64.*, must be integers"),
+        ({"t": np.array([1, 2, 2**63 + 5], "u8")}, "array t has 9223372036854775813, must be .* below 2"),
+        ({"p": [0, 1, 2]}, r"array p has 2, must be 0 \(OFF\) or 1 \(ON\)"),
+        ({"p": [-1, 1, 1]}, "array p has -1"),
         ({"x": [1, 2, 10]}, "1 events outside the 10x10 sensor, the first at x=10, y=6"),
         ({"y": [-1, 5, 6]}, "1 events outside the 10x10 sensor, the first at x=1, y=-1"),
-        ({"t": [0, 5, 4]}, "time runs backwards after event 2, from 5 to 4 us"),
-        ({name: np.empty(0, int) for name in "xytp"}, "holds no events"),
-        ({"x": np.array([{}, {}, {}])}, r"is cut off, damaged or not NPZ \(Object arrays"),
+        ({"t": [0, 5, 4]}, "timestamps decrease after event 2, from 5 to 4 us"),
+        ({name: np.empty(0, int) for name in "xytp"}, "has no events"),
+        ({"x": np.array([{}, {}, {}])}, r"is truncated, damaged or not NPZ \(Object arrays"),
     ],
 )
 def test_a_bad_npz_is_named(tmp_path, changes, words):
@@ -263,7 +263,7 @@ def test_a_bad_npz_is_named(tmp_path, changes, words):
 def test_an_npz_that_is_cut_off_is_named(tmp_path, kept):
     path = npz(tmp_path / "bad.npz")
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=r"bad\.npz: is cut off, damaged or not NPZ \(.+\)$"):
+    with pytest.raises(ValueError, match=r"bad\.npz: is truncated, damaged or not NPZ \(.+\)$"):
         read_recording(path, (10, 10))
 
 
@@ -276,12 +276,12 @@ def test_npz_of_any_whole_numbers(tmp_path, dtype):
 
 
 def test_a_bin_has_240_rows(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.bin: cannot be of a sensor of 256 rows"):
+    with pytest.raises(ValueError, match=r"a\.bin: sensor_size has 256 rows, the format allows 240"):
         read_recording(nmnist(tmp_path / "a.bin", (1, 1, 1, 1)), (256, 256))
 
 
 def test_an_npz_needs_the_sensor_size(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.npz: .*give sensor_size as \[width, height\]"):
+    with pytest.raises(ValueError, match=r"a\.npz: .*set sensor_size to \[width, height\]"):
         read_recording(npz(tmp_path / "a.npz"))
 
 
@@ -373,7 +373,7 @@ def test_single_recordings_have_the_events_and_the_length_stated():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("sample_aedat_header.aedat", "holds no events"),
+        ("sample_aedat_header.aedat", "has no events"),
         ("sample_ncars.dat", "is not a .aedat"),
         ("sample_stmnist.mat", "is not a .aedat"),
     ],
