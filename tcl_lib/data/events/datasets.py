@@ -275,7 +275,7 @@ BY_HAND = {
     ),
     "nmnist": (
         "Download it by hand: open https://www.garrickorchard.com/datasets/n-mnist in a browser, download"
-        " Train.zip and Test.zip, and unpack them so that data_root contains Train/0/*.bin to Train/9/*.bin and"
-        " Test/0/*.bin to Test/9/*.bin"
+        " Train.zip and Test.zip, and unpack them so that data_root contains Train/0/*.bin to Train/9/*.bin"
+        " and Test/0/*.bin to Test/9/*.bin"
     ),
 }

@@ -355,7 +355,9 @@ def test_nmnist_that_lies_there_is_checked_by_count_and_size(host, tmp_path):
         load_data(config)
     for number in (1, 7):
         (tmp_path / "Train" / "0" / f"{number:05}.BIN").write_bytes(bytes(5))
-    with pytest.raises(ValueError, match=r"Train/0: holds 4 recordings of nmnist, 3 are needed; some do not"):
+    with pytest.raises(
+        ValueError, match=r"Train/0: has 4 recordings of nmnist, 3 are required; remove those"
+    ):
         load_data(config)
     assert host[1] == []
 
