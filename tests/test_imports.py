@@ -15,7 +15,7 @@ HEART = ("neurons", "fused", "backbones", "losses")
 BELOW = {
     "utils": set(),
     "config": {"utils"},
-    **dict.fromkeys(HEART, set(HEART)),
+    **{name: set(HEART) for name in HEART},
     "data": {"utils", "config"},
     "runs": {"utils", "config"},
     "analysis": {*HEART, "data", "runs", "utils", "config"},
@@ -26,7 +26,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__in
 
 
 def imported(path: Path) -> list[str]:
-    """The modules that a file imports, anywhere in it; lazily attached ones of its own package are no matter."""
+    """Return the modules that a file imports, at its top or inside a function."""
     names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -40,7 +40,7 @@ def imported(path: Path) -> list[str]:
 
 
 def part(name: str) -> str:
-    """The folder or file of tcl_lib that a dotted name is of; names of tcl_lib itself by where they come from."""
+    """Return the folder or file of tcl_lib that defines a dotted name, as "runs" for tcl_lib.load_run."""
     first = name.split(".")[1]
     origin = tcl_lib.__dict__["_getattr"]  # lazy_loader's, which knows where a name comes from
     return first if first in BELOW else getattr(origin(first), "__module__", first).split(".")[1]

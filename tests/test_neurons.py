@@ -8,15 +8,15 @@ from functools import partial
 import pytest
 import torch
 from norse.torch.functional.lif import LIFFeedForwardState, LIFParameters, lif_feed_forward_step
-from norse.torch.functional.lif_box import (
-    LIFBoxFeedForwardState,
-    LIFBoxParameters,
-    lif_box_feed_forward_step,
-)
 from norse.torch.functional.lif_adex import (
     LIFAdExFeedForwardState,
     LIFAdExParameters,
     lif_adex_feed_forward_step,
+)
+from norse.torch.functional.lif_box import (
+    LIFBoxFeedForwardState,
+    LIFBoxParameters,
+    lif_box_feed_forward_step,
 )
 from torch.testing import assert_close
 
@@ -328,8 +328,8 @@ def test_a_current_that_stays_is_that_current_at_every_step(neuron):
     current = torch.randn(1, 2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(6, 2, 3, 4, 5, dtype=torch.float64)
     results = []
-    for spikes in (neuron(current, time_steps=6), neuron(current.expand(6, 2, 3, 4, 5))):
-        results.append((spikes, *torch.autograd.grad((spikes * weight).sum(), current)))
+    for fired in (neuron(current, time_steps=6), neuron(current.expand(6, 2, 3, 4, 5))):
+        results.append((fired, *torch.autograd.grad((fired * weight).sum(), current)))
     assert torch.equal(results[0][0], results[1][0])
     assert_close(results[0][1], results[1][1], rtol=1e-12, atol=1e-12)
 

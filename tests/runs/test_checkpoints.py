@@ -53,7 +53,7 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path, damage, see
     place = int(np.random.default_rng(seed).integers(len(content)))
     content[place] ^= 1 << seed % 8
     path.write_bytes({"flip": content, "cut": content[:place], "empty": b""}[damage])
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="is damaged") as warned:
         assert number(checkpoints.load_last(tmp_path)) == 1
     (line,) = messages(warned)
     assert line.startswith(f"{path}: is damaged")
@@ -67,7 +67,7 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path, damage, see
 def test_two_damaged_ones_are_named(tmp_path):
     for name in (checkpoints.LAST, checkpoints.PREVIOUS):
         (tmp_path / name).write_bytes(b"noise")
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="is damaged") as warned:
         assert checkpoints.load_last(tmp_path) is None
     first, second = messages(warned)
     assert checkpoints.LAST in first

@@ -79,7 +79,7 @@ def test_an_unfinished_run_is_skipped_and_named(finished):
     one, other = finished(seed=1), finished(seed=2)
     (other.run_path / layout.RESULT).unlink()
     (one.run_path.parent / "empty").mkdir()
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="^skipped ") as warned:
         table = load_runs(one.run_path.parent)
     assert table["seed"].tolist() == [1]
     printed = messages(warned)
@@ -111,7 +111,7 @@ def test_folders_of_other_things_are_passed_over(finished, recwarn):
 def test_a_damaged_result_is_skipped_and_named(finished, content):
     path = finished().run_path
     (path / layout.RESULT).write_text(content)
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="^skipped ") as warned:
         assert load_runs(path.parent).empty
     (line,) = messages(warned)
     assert line.startswith(f"skipped {path / layout.RESULT}: is damaged")

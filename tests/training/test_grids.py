@@ -110,7 +110,7 @@ def test_a_run_that_fails_is_named_and_stops_no_other(small):
     configs = grid(losses=["ce", "tcl"], seeds=[0], **small)
     other = RunConfig(**(configs[0].to_dict() | {"lr": 0.05, "run_name": configs[0].name}))
     train(other, verbose=False)  # in the folder of the first
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="failed") as warned:
         table = train_grid(configs)
     assert table["loss"].tolist() == ["tcl"]
     failed, missing = (line for line in messages(warned) if "failed" in line)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from tcl_lib import load_run, train
-from tcl_lib.training.health import memory_errors
 from tcl_lib.utils import devices
 from tcl_lib.utils.devices import describe, fast_precision
 
