@@ -43,7 +43,7 @@ def take(config: RunConfig) -> Iterator[Taken]:
         return
     with hold(config.run_path):
         finished = find_finished(config)  # another process may have finished it before the lock was free
-        yield Taken(finished) if finished else Taken(checkpoint=_resume_or_clear(config))
+        yield Taken(finished) if finished else Taken(checkpoint=_checkpoint(config))
 
 
 def find_finished(config: RunConfig) -> Run | None:
@@ -64,7 +64,7 @@ def find_finished(config: RunConfig) -> Run | None:
         raise Damaged(f"{path / layout.CONFIG}: is missing; {layout.MEND}") from None
     except Damaged:
         if not finished:
-            return None  # `_resume_or_clear` restores it from the checkpoint
+            return None  # `_checkpoint` restores it from the checkpoint
         raise
     _compare(path, saved, config)
     if not finished:
@@ -94,16 +94,20 @@ def _compare(path: Path, saved: dict, config: RunConfig) -> None:
         )
 
 
-def _resume_or_clear(config: RunConfig) -> dict[str, Any] | None:
-    """Return the checkpoint of a run that can be resumed; otherwise delete its files and return None.
+def clear(path: Path) -> None:
+    """Delete a run's files; other files in its folder stay."""
+    for name in layout.FILES:
+        (path / name).unlink(missing_ok=True)
+
+
+def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
+    """Return the checkpoint to resume a run from, None for a new run.
 
     A lost or damaged config.json is restored from the checkpoint.
     """
     path = config.run_path
     state = checkpoints.load_last(path) if config.resume and not config.overwrite else None
     if state is None:
-        for name in layout.FILES:
-            (path / name).unlink(missing_ok=True)
         return None
     try:
         layout.saved_config(path)

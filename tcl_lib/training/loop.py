@@ -98,7 +98,9 @@ class _Training:
         self.state = State(path, description, network, optimizer)
         if checkpoint is not None:
             self.state.restore(checkpoint)
-            log.info("continuing %s after %s", path, self.progress)
+            log.info("continuing %s after %s", path, str(self.progress))
+        else:
+            life.clear(path)  # an earlier run is deleted only now that the data are there
         layout.write_json(path / layout.CONFIG, self.state.description)
         self.saved = time.monotonic()
 
@@ -192,7 +194,7 @@ class _Training:
 
     def _save_interrupted(self) -> None:
         self._save()
-        log.info("interrupted: %s saved, start the run again to continue", self.progress)
+        log.info("interrupted: %s saved, start the run again to continue", str(self.progress))
 
     def _write_metrics(self) -> None:
         path = self.state.path / layout.METRICS

@@ -159,7 +159,7 @@ def test_main_variants_are_the_defaults_or_else_the_most_run(made):
     made(loss="stcl", temperature=0.4)
     made(loss="ce")
     (rows,) = statistics.settings(runs.load_runs(root)).values()
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="no STCL run has the default") as warned:
         counts = statistics.main_variants(rows)["variant"].value_counts()
     assert counts.to_dict() == {"CE": 1, "TCL": 1, "STCL, temperature 0.2": 2}
     assert [str(warning.message) for warning in warned] == [

@@ -98,6 +98,7 @@ def test_any_shape_of_image(shape):
     assert views.shape == batch.shape
 
 
+@pytest.mark.soak
 def test_feeding_takes_little_of_a_step():
     """Augmented views of 128 images of 32x32 against a step of the smallest network, one at a time."""
     stored = torch.randint(0, 256, (128, 3, 32, 32), dtype=torch.uint8)
