@@ -2,7 +2,7 @@
 
 Shapes: T time steps, B batch, D features, K classes, P projection. Between layers everything is [T, B, ...].
 Convolutions and batch norm see time folded into the batch, [T*B, C, H, W]: batch norm has one set of
-statistics over all steps (TET, tdBN), not one a step.
+statistics over all steps (TET, tdBN), not one per step.
 """
 
 from typing import NamedTuple

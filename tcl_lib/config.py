@@ -37,7 +37,7 @@ DATASETS = {
     "moving_digits": Dataset("events.datasets:moving_digits", "simulated", (2, 10, 10), events=True),
 }
 
-# Fields left out of a run's identity because they do not affect results.
+# Fields left out of a run's identity because they do not affect results (`compile` does on a GPU).
 PLACEMENT = ("compile", "device", "checkpoint_minutes", "runs_dir", "run_name", "resume", "overwrite")
 EVENT_PARAMETERS = (
     *("frame_by", "frame_size", "count_scale", "split", "event_augmentation", "sensor_size"),
@@ -83,7 +83,7 @@ class RunConfig:
         tet_lambda: weight of TET's mean-squared term in the per-step cross-entropy.
         contrastive_weight: weight of the contrastive term.
         temperature: temperature of the contrastive term.
-        positives: in what a positive may differ from its anchor.
+        positives: what may differ between anchor and positive: sample (class), time step, view.
         ce_term: cross-entropy beside the contrastive term, of the mean logits or per step.
         projection_dim: size of the embeddings; 0 contrasts the features themselves.
         epochs: passes over the training set.
@@ -91,13 +91,13 @@ class RunConfig:
         optimizer: sgd (with Nesterov momentum) or adamw.
         lr: peak learning rate, after the warm-up and before the cosine decay.
         momentum: momentum of sgd.
-        weight_decay: on weights, not on norms and biases.
+        weight_decay: weight decay of weights, not of norms and biases.
         warmup_epochs: epochs over which the learning rate rises.
         micro_batches: parts that the network sees a batch in; more need less memory and more time.
         precision: float32 (32-true) or bfloat16 autocast (bf16-mixed); auto becomes the faster one here.
         compile: compile the neurons: on, off, or auto: if the run is long enough; on a GPU always.
         device: where to train.
-        seed: of the validation split, the initial weights, the order and the augmentation.
+        seed: random seed of validation split, initial weights, order and augmentation.
         checkpoint_minutes: minutes of training between two checkpoints inside an epoch.
         runs_dir: folder of runs; None for runs/.
         run_name: name of the run's folder; None for a name made of its parameters.
@@ -174,7 +174,8 @@ class RunConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with {reason}")
         if self.num_views > 1 and not self.augment:
             raise ValueError(
-                f"augment=False: loss={self.loss!r} with views={self.num_views} would train on equal views"
+                f"augment=False: loss={self.loss!r} with views={self.num_views} would train on two identical"
+                " views"
             )
         if self.batch_size < 2 * self.micro_batches:
             raise ValueError(
@@ -184,7 +185,7 @@ class RunConfig:
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
         if len(set(self.positives)) < len(self.positives):
-            raise ValueError(f"positives={self.positives}: names a relation twice")
+            raise ValueError(f"positives={self.positives}: lists a value twice")
         if self.contrastive and not self._relations():
             raise ValueError(
                 f"positives={self.positives}: with loss={self.loss!r} and time_steps={self.time_steps}"
@@ -323,7 +324,7 @@ class RunConfig:
 
 
 def without_effect(values: dict) -> dict[str, str]:
-    """Return the parameters that do nothing beside the other values, each with the value that idles it."""
+    """Return the parameters that do nothing beside the other values, each with the value that causes it."""
     facts = DATASETS[values["dataset"]]
     contrastive = values["loss"] in ("tcl", "stcl")
     per_step = values["loss"] == "per_step_ce" or (contrastive and values["ce_term"] == "per_step")

@@ -1,6 +1,7 @@
 """Norse's LIF equations for all time steps at once, in a form that torch.compile fuses into one pass.
 
-`neurons.py` has the definition. This file computes the same spikes to the bit, and the gradient of both.
+`neurons.py` has the definition. This file computes the same spikes to the bit when
+compiled, and the gradient whether compiled or not.
 
 A neuron sees only its own current, so all neurons of a layer form one row in the order of memory: [T, n].
 The state is float32 (float64 for float64) whatever precision the current has: bfloat16 inside autocast.
@@ -27,11 +28,8 @@ class Constants(NamedTuple):
 Kernels = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]
 
 
-class Spikes(torch.autograd.Function):
-    """The spikes of a layer: [T, B, ...], or [1, B, ...] for T equal steps -> [T, B, ...].
-
-    Only the current is kept for the gradient, which computes the membrane potentials again.
-    """
+class LIFFunction(torch.autograd.Function):
+    """Spikes of a layer, [T or 1, B, ...] -> [T, B, ...]. Only the current is kept for the gradient."""
 
     @staticmethod
     def forward(
@@ -47,7 +45,9 @@ class Spikes(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream: Tensor):
         (row,) = ctx.saved_tensors
-        upstream = upstream.permute(ctx.order).reshape(len(upstream), -1)  # copied only if it lies otherwise
+        upstream = upstream.permute(ctx.order).reshape(
+            len(upstream), -1
+        )  # copied if its memory layout differs
         return _from_row(ctx.gradient(row, upstream), ctx.shape, ctx.order), None, None, None
 
 
@@ -116,7 +116,7 @@ def _compiled(steps: int, constants: Constants) -> Kernels:
     """Return `kernels`, each compiled when it is first called."""
     # torch warns where there is a CUDA compiler and no GPU
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # Every T, precision, decay and threshold compiles the same two functions again: torch gives up at eight.
+    # Every T, precision, decay and threshold recompiles the same two functions; torch's default limit is 8.
     for limit in ("recompile_limit", "accumulated_recompile_limit"):
         setattr(torch._dynamo.config, limit, max(4096, getattr(torch._dynamo.config, limit)))
     return tuple(torch.compile(kernel, dynamic=True, fullgraph=True) for kernel in kernels(steps, constants))

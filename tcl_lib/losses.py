@@ -2,9 +2,8 @@
 
 Shapes: T time steps, V views, B samples, K classes, P projection, N = T*V*B anchors. An anchor is one
 sample in one view at one time step. `positive_mask` says which anchors are positives of each other;
-`supervised_contrastive_loss` computes the loss for any mask. So the ablation is a choice of mask.
-
-This file needs only torch and can be copied into another project.
+`supervised_contrastive_loss` computes the loss for any mask. `training/build.py` makes the losses of a run
+(`tcl`, `stcl` and so on) of them. This file needs only torch and can be copied into another project.
 """
 
 from collections.abc import Sequence
@@ -90,14 +89,14 @@ def positive_mask(
         )
     )
     label = labels.expand(shape).flatten()
-    mask = _same(label) & ~torch.eye(len(label), dtype=torch.bool, device=labels.device)
+    mask = _pairwise_equal(label) & ~torch.eye(len(label), dtype=torch.bool, device=labels.device)
     for relation, index in (("class", sample), ("time", time), ("view", view)):
         if relation not in positives:
-            mask &= _same(index)
+            mask &= _pairwise_equal(index)
     return mask
 
 
-def _same(values: Tensor) -> Tensor:
+def _pairwise_equal(values: Tensor) -> Tensor:
     return values[:, None] == values[None, :]
 
 
@@ -115,7 +114,7 @@ def supervised_contrastive_loss(embeddings: Tensor, mask: Tensor, temperature: f
     with torch.autocast(embeddings.device.type, enabled=False):
         z = _normalise(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
         similarity = z @ z.T / temperature  # [N, N]
-        # Mask the diagonal before the maximum is taken: at a low temperature it would swamp the rest.
+        # Mask the diagonal before the maximum: at a low temperature it would dominate it.
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         log_share = similarity.masked_fill(itself, -torch.inf).log_softmax(dim=1)
         count = mask.sum(1)

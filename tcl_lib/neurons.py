@@ -2,9 +2,9 @@
 
 Shapes: T time steps, B batch. The state starts at rest in every call and is not kept.
 
-`run` is the definition: a functional step of Norse (https://github.com/norse/norse) with its parameters, in a
-loop. The two neurons of the study run the same loop with a gradient that needs less memory (`spikes`),
-or compiled into one pass over memory (`fused.py`).
+`step_by_step` is the reference: a functional step of Norse (https://github.com/norse/norse) in a loop. The
+neurons of the study run the same loop with a hand-written gradient that needs less memory (`spikes`), or
+compiled into one pass over memory (`fused.py`).
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from norse.torch.functional.lif import LIFFeedForwardState, LIFParameters, lif_f
 from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters, lif_box_feed_forward_step
 from torch import Tensor, nn
 
-from tcl_lib.fused import Constants, Spikes
+from tcl_lib.fused import Constants, LIFFunction
 
 # Share of the synaptic current lost in a step: Norse's default, tau_syn = 5 ms at steps of 1 ms.
 SYNAPTIC_LEAK = 0.2
@@ -33,7 +33,7 @@ class Neuron(NamedTuple):
     parameters: NamedTuple
     rest: NamedTuple  # the state before the first step, of 0-d tensors
     dt: float = 0.001  # seconds
-    gain: float = 1.0  # what the step multiplies its input by; `run` divides by it
+    gain: float = 1.0  # what the step multiplies its input by; `step_by_step` divides by it
     fused: Constants | None = None  # constants of the same neuron in `fused.py`
 
 
@@ -64,7 +64,7 @@ def lif_box_neuron(decay: float = 0.5, v_th: float = 1.0) -> Neuron:
 def lif_neuron(decay: float = 0.5, v_th: float = 1.0) -> Neuron:
     """Return Norse's two-state LIF: the input charges a synaptic current, which charges the membrane.
 
-        i = i[t-1] + current[t];   v[t] = decay * v[t-1] * (1 - s[t-1]) + i;   i[t] = 0.8 * i
+        j[t] = i[t-1] + current[t];   v[t] = decay * v[t-1] * (1 - s[t-1]) + j[t];   i[t] = 0.8 * j[t]
 
     The step is Norse's `lif_feed_forward_step`. Arguments and errors as in `lif_box_neuron`.
     """
@@ -87,7 +87,7 @@ def _leak(decay: float, v_th: float) -> float:
 NEURONS = {"lif_box": lif_box_neuron, "lif": lif_neuron}
 
 
-def run(neuron: Neuron, current: Tensor, time_steps: int | None = None) -> Tensor:
+def step_by_step(neuron: Neuron, current: Tensor, time_steps: int | None = None) -> Tensor:
     """Run a neuron step by step, with autograd's own gradient.
 
     Args:
@@ -115,17 +115,17 @@ def _steps(current: Tensor, time_steps: int | None) -> int:
 
 
 def spikes(neuron: Neuron, current: Tensor, time_steps: int | None = None, compiled: bool = False) -> Tensor:
-    """Return what `run` returns, with less memory where the neuron has a fused form.
+    """Return what `step_by_step` returns, with less memory where the neuron has a fused form.
 
     `compiled` also fuses the computation into one pass over memory; see `compile_neurons`.
     """
     if neuron.fused is None:
-        return run(neuron, current, time_steps)
+        return step_by_step(neuron, current, time_steps)
     steps = _steps(current, time_steps)
-    # Autograd through Norse's steps keeps about ten tensors a step. The written gradient keeps the current
-    # alone; it equals autograd's but for rounding.
-    plain = None if compiled else partial(run, neuron, time_steps=steps)
-    return Spikes.apply(current, steps, neuron.fused, plain)
+    # Autograd through Norse's steps keeps about ten tensors per step. The hand-written gradient keeps the
+    # current alone and equals autograd's within rounding.
+    plain = None if compiled else partial(step_by_step, neuron, time_steps=steps)
+    return LIFFunction.apply(current, steps, neuron.fused, plain)
 
 
 def lif(current: Tensor, decay: float = 0.5, v_th: float = 1.0, **options) -> Tensor:

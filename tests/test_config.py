@@ -179,7 +179,7 @@ def test_num_views_is_what_the_loss_needs_or_what_is_asked_for():
     assert RunConfig(loss="tcl").num_views == RunConfig(loss="ce").num_views == 1
     assert RunConfig(loss="ce", views=2).num_views == 2
     assert RunConfig(loss="ce", views=2).identity() != RunConfig(loss="ce").identity()
-    with pytest.raises(ValueError, match="augment=False: loss='ce' with views=2 would train on equal views"):
+    with pytest.raises(ValueError, match="loss='ce' with views=2 would train on two identical views"):
         RunConfig(loss="ce", views=2, augment=False)
 
 

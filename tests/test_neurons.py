@@ -30,8 +30,8 @@ from tcl_lib.neurons import (
     lif_box_neuron,
     lif_neuron,
     lif_synaptic,
-    run,
     spikes,
+    step_by_step,
 )
 
 
@@ -139,13 +139,17 @@ NORSE = {"lif_box": norse_box, "lif": norse_synaptic}
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("decay", "v_th"), [(0.5, 1.0), (0.9, 0.7), (0.0, 1.3)])
 @pytest.mark.parametrize("name", NEURONS)
-def test_run_is_a_loop_of_norse_s_step_bit_for_bit(name, decay, v_th, dtype):
-    """Spikes and gradient of `run`; those of `spikes` are equal to the bit and within rounding."""
+def test_step_by_step_is_a_loop_of_norse_s_step_bit_for_bit(name, decay, v_th, dtype):
+    """Spikes and gradient of `step_by_step`; those of `spikes` are equal to the bit and within rounding."""
     generator = torch.Generator().manual_seed(4)
     values = 1.5 * torch.randn(8, 3, 5, generator=generator, dtype=dtype)
     weight = torch.randn(8, 3, 5, generator=generator, dtype=dtype)
     neuron = NEURONS[name](decay, v_th)
-    functions = (lambda x: NORSE[name](x, decay, v_th), partial(run, neuron), partial(spikes, neuron))
+    functions = (
+        lambda x: NORSE[name](x, decay, v_th),
+        partial(step_by_step, neuron),
+        partial(spikes, neuron),
+    )
     results = []
     for function in functions:
         current = values.clone().requires_grad_()
@@ -162,7 +166,7 @@ def test_run_is_a_loop_of_norse_s_step_bit_for_bit(name, decay, v_th, dtype):
 
 def test_lif_is_the_loop_of_norse_s_step_at_the_defaults():
     current = torch.randn(6, 4, 3, dtype=torch.float64, requires_grad=True)
-    expected = run(lif_box_neuron(), current)
+    expected = step_by_step(lif_box_neuron(), current)
     assert torch.equal(lif(current), expected)
     found, wanted = (torch.autograd.grad(fired.sum(), current)[0] for fired in (lif(current), expected))
     assert_close(found, wanted, rtol=1e-12, atol=1e-12)
@@ -183,7 +187,11 @@ def test_spikes_of_any_neuron_of_norse_are_those_of_its_loop():
         expected.append(fired)
     expected = torch.stack(expected)
     assert 0.02 < expected.mean() < 0.98
-    for found in (run(neuron, current), spikes(neuron, current), spikes(neuron, current, compiled=True)):
+    for found in (
+        step_by_step(neuron, current),
+        spikes(neuron, current),
+        spikes(neuron, current, compiled=True),
+    ):
         assert torch.equal(found, expected)
         found, wanted = (
             torch.autograd.grad(s.sum(), current, retain_graph=True)[0] for s in (found, expected)

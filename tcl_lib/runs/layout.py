@@ -100,7 +100,7 @@ def read_finished(path: Path) -> bytes:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: is missing; {MEND}") from None
     if hashlib.sha256(content).hexdigest() != listed_sums(path.parent).get(path.name):
-        raise Damaged(f"{path}: is damaged, it does not fit {SUMS}; {MEND}")
+        raise Damaged(f"{path}: is damaged, it does not match {SUMS}; {MEND}")
     return content
 
 

@@ -71,7 +71,7 @@ def find_finished(config: RunConfig) -> Run | None:
         return None
     listed = layout.listed_sums(path)
     for name in (layout.CONFIG, layout.METRICS, *layout.EVALUATION, layout.RESULT):
-        # the features need not be kept
+        # features.npz may be deleted
         if (path / name).exists() or (name in listed and name != layout.FEATURES):
             layout.read_finished(path / name)
     return load_run(path)
@@ -138,7 +138,7 @@ def hold(path: Path) -> Iterator[None]:
         yield
     finally:
         (path / layout.WRITER).unlink(missing_ok=True)
-        if [file.name for file in path.iterdir()] == [layout.LOCK]:  # the run did not begin
+        if [file.name for file in path.iterdir()] == [layout.LOCK]:  # nothing was written
             (path / layout.LOCK).unlink()
             path.rmdir()
         lock.release()

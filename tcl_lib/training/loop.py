@@ -1,4 +1,4 @@
-"""`train(config)`: the only way to train. Read it from top to bottom."""
+"""`train(config)` trains one run, from its data to its result."""
 
 import logging
 import time
@@ -45,7 +45,7 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     does not fit.
     """
     if config.device == "auto" and find_device("auto").type == "cuda":
-        config = replace(config, device="cuda")  # what is compiled belongs to a run's identity there
+        config = replace(config, device="cuda")  # on a GPU, `compile` is part of a run's identity
     with life.take(config) as folder:
         if folder.finished is not None:
             if verbose:
@@ -100,7 +100,7 @@ class _Training:
             self.state.restore(checkpoint)
             log.info("continuing %s after %s", path, str(self.progress))
         else:
-            life.clear(path)  # an earlier run is deleted only now that the data are there
+            life.clear(path)  # delete an earlier run only after the data have loaded
         layout.write_json(path / layout.CONFIG, self.state.description)
         self.saved = time.monotonic()
 
@@ -165,8 +165,8 @@ class _Training:
         output, loss, terms = forward_and_backward(self.fabric, self.model, images, labels, config)
         optimizer.step()
 
-        right = output.logits.mean(0).argmax(-1) == labels.repeat(config.num_views)
-        numbers = {"loss": loss} | terms | {"train_accuracy": 100 * right.float().mean()}
+        correct = output.logits.mean(0).argmax(-1) == labels.repeat(config.num_views)
+        numbers = {"loss": loss} | terms | {"train_accuracy": 100 * correct.float().mean()}
         # Read all numbers at once: on a GPU every reading waits for the device.
         values = dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True))
         progress.step += 1

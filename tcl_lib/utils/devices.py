@@ -72,7 +72,9 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{processor()}, {torch.get_num_threads()} threads, {capability}, {platform.system()}"
+    count = torch.get_num_threads()
+    threads = f"{count} thread{'s' if count > 1 else ''}"
+    return f"{processor()}, {threads}, {capability}, {platform.system()}"
 
 
 def processor() -> str:

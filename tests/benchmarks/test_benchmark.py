@@ -155,7 +155,7 @@ def test_a_table_of_a_small_benchmark():
         assert rows[rows["subject"] == "ReLU"]["x_limit"].min() == 1
         assert rows[rows["subject"] == "tcl_lib"]["x_tcl_lib"].min() == 1
     assert not (table["peak_memory_mb"] <= 0).any()
-    assert table["machine"].str.contains("threads").all()
+    assert table["machine"].str.contains("thread").all()
     assert speed.file_name(table).startswith("convnet-B16-8px-T1-2-")
 
 

@@ -40,7 +40,7 @@ def test_bf16_on_gpus_from_ampere_on(monkeypatch, capability, precision):
 
 def test_the_machine_is_described():
     line = describe(CPU)
-    assert f"{torch.get_num_threads()} threads" in line
+    assert f"{torch.get_num_threads()} thread" in line
     assert devices.processor() in line
     assert "\n" not in line
 
