@@ -172,6 +172,8 @@ class RunConfig:
         for name, reason in without_effect(vars(self)).items():
             if getattr(self, name) != self.default(name):
                 raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with {reason}")
+        if self.loss == "stcl" and self.views == 1:
+            raise ValueError("views=1: stcl contrasts two views; with one view it is loss='tcl'")
         if self.num_views > 1 and not self.augment:
             raise ValueError(
                 f"augment=False: loss={self.loss!r} with views={self.num_views} would train on two identical"
@@ -186,7 +188,7 @@ class RunConfig:
             raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
         if len(set(self.positives)) < len(self.positives):
             raise ValueError(f"positives={self.positives}: lists a value twice")
-        if self.contrastive and not self._relations():
+        if self.contrastive and not self.relations:
             raise ValueError(
                 f"positives={self.positives}: with loss={self.loss!r} and time_steps={self.time_steps}"
                 " no anchor would have a positive; add 'class'"
@@ -202,9 +204,10 @@ class RunConfig:
         parameter = cls.__dataclass_fields__[name]
         return parameter.default if parameter.default_factory is MISSING else parameter.default_factory()
 
-    def _relations(self) -> list[str]:
-        """Return the relations of `positives` that two anchors of this run can be in, in one order."""
-        possible = {"class": True, "time": self.time_steps > 1, "view": self.num_views > 1}
+    @property
+    def relations(self) -> list[str]:
+        """The relations of `positives` that the loss uses, in one order; only stcl draws views together."""
+        possible = {"class": True, "time": self.time_steps > 1, "view": self.loss == "stcl"}
         return [relation for relation in possible if possible[relation] and relation in self.positives]
 
     @property
@@ -283,10 +286,12 @@ class RunConfig:
 
     def changes(self) -> dict:
         """Return the parameters of the identity that differ from the defaults and are not in `name`."""
-        shared = (*NAMED[:-1], "data_root", "device")
+        shared = (*NAMED[:-1], "views", "data_root", "device")
         defaults = RunConfig(**{name: getattr(self, name) for name in shared}).identity()
         if self._facts.own_folder:
             defaults["data_root"] = None
+        if self.views is not None:
+            defaults["views"] = RunConfig(loss=self.loss).num_views
         identity = self.identity()
         return {k: v for k, v in identity.items() if k not in NAMED and v != defaults.get(k)}
 
@@ -300,10 +305,10 @@ class RunConfig:
         idle = without_effect(values)
         identity = {k: v for k, v in values.items() if k not in PLACEMENT and k not in idle}
         if "positives" in identity:
-            identity["positives"] = self._relations()
+            identity["positives"] = self.relations
         resolved = {"flip": self.flips, "frame_size": self.frame_side, "views": self.num_views}
         identity |= {name: value for name, value in resolved.items() if name in identity}
-        if self.device == "cuda":  # compiled neurons may round otherwise there; on a CPU they do not
+        if self.device in ("cuda", "mps"):  # compiled neurons may round otherwise there; on a CPU they do not
             identity["compile"] = "on" if self.compile == "auto" else self.compile
         if not self._facts.own_folder:
             del identity["data_root"]  # a named dataset is the same wherever it lies
@@ -327,6 +332,7 @@ def without_effect(values: dict) -> dict[str, str]:
     """Return the parameters that do nothing beside the other values, each with the value that causes it."""
     facts = DATASETS[values["dataset"]]
     contrastive = values["loss"] in ("tcl", "stcl")
+    weight = values["contrastive_weight"]
     per_step = values["loss"] == "per_step_ce" or (contrastive and values["ce_term"] == "per_step")
     effective = {
         ("dataset",): {
@@ -339,6 +345,7 @@ def without_effect(values: dict) -> dict[str, str]:
         ("augment",): dict.fromkeys(
             ("flip", "cutout", "autoaugment", "event_augmentation"), values["augment"]
         ),
+        ("contrastive_weight",): dict.fromkeys(("temperature", "positives", "projection_dim"), weight > 0),
         ("loss",): dict.fromkeys(CONTRASTIVE_PARAMETERS, contrastive),
         ("loss", "ce_term"): {"tet_lambda": per_step},
         ("backbone",): {"stem_width": values["backbone"] == "resnet19"},

@@ -103,7 +103,7 @@ def step_by_step(neuron: Neuron, current: Tensor, time_steps: int | None = None)
     state, spikes = neuron.rest, []
     for x in current if len(current) == steps else steps * [current[0]]:
         z, state = neuron.step(x.to(dtype) / neuron.gain, state, neuron.parameters, neuron.dt)
-        spikes.append(z.to(current.dtype))
+        spikes.append(z.to(current.dtype).expand_as(x))  # some first spikes have the shape of the rest state
     return torch.stack(spikes)
 
 

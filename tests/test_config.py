@@ -183,6 +183,31 @@ def test_num_views_is_what_the_loss_needs_or_what_is_asked_for():
         RunConfig(loss="ce", views=2, augment=False)
 
 
+def test_two_views_of_tcl_are_no_positives_of_each_other():
+    two = RunConfig(loss="tcl", views=2)
+    assert two.relations == RunConfig(loss="tcl").relations == ["class", "time"]
+    assert two.variant == "TCL, views 2"
+    assert RunConfig(loss="ce", views=2).variant == "CE, views 2"
+    assert RunConfig(loss="stcl", views=2).variant == "STCL"
+    assert RunConfig(loss="stcl").relations == ["class", "time", "view"]
+
+
+def test_stcl_with_one_view_is_refused_as_it_is_tcl():
+    with pytest.raises(ValueError, match="views=1: stcl contrasts two views; with one view it is loss='tcl'"):
+        RunConfig(loss="stcl", views=1)
+
+
+@pytest.mark.parametrize("views", [True, 3, "2"])
+def test_views_are_one_or_two(views):
+    with pytest.raises(ValueError, match=f"views={views!r}: must be 1 or 2, or None"):
+        RunConfig(views=views)
+
+
+def test_a_temperature_without_a_contrastive_weight_is_refused():
+    with pytest.raises(ValueError, match=r"temperature=0.5: has no effect with contrastive_weight=0.0"):
+        RunConfig(contrastive_weight=0.0, temperature=0.5)
+
+
 def test_whole_numbers_are_taken_where_a_float_belongs():
     lr = RunConfig(lr=1).lr
     assert lr == 1.0

@@ -77,3 +77,12 @@ def test_the_heart_loads_in_a_process_without_the_rest():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ast.literal_eval(done.stdout) == sorted(f"tcl_lib.{name}" for name in HEART)
+
+
+def test_every_module_is_reachable_as_an_attribute():
+    """In a process that has imported nothing but the package: `tcl_lib.utils.provenance` and so on."""
+    names = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in FILES]
+    names = sorted({name.removesuffix(".__init__") for name in names if not name.startswith("figures.")})
+    check = "assert eval(f'tcl_lib.{name}').__name__ == f'tcl_lib.{name}'"
+    code = f"import tcl_lib\nfor name in {names}: {check}"
+    subprocess.run([sys.executable, "-c", code], check=True)

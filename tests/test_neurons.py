@@ -18,6 +18,7 @@ from norse.torch.functional.lif_box import (
     LIFBoxParameters,
     lif_box_feed_forward_step,
 )
+from norse.torch.functional.lsnn import LSNNFeedForwardState, LSNNParameters, lsnn_feed_forward_step
 from torch.testing import assert_close
 
 from tcl_lib.backbones import convnet
@@ -170,6 +171,12 @@ def test_lif_is_the_loop_of_norse_s_step_at_the_defaults():
     assert torch.equal(lif(current), expected)
     found, wanted = (torch.autograd.grad(fired.sum(), current)[0] for fired in (lif(current), expected))
     assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_neuron_whose_first_spikes_have_the_shape_of_the_rest_state_runs():
+    rest = LSNNFeedForwardState(*torch.zeros(3))
+    neuron = Neuron(lsnn_feed_forward_step, LSNNParameters(method="triangle", alpha=1.0), rest)
+    assert step_by_step(neuron, torch.ones(4, 2, 3)).shape == (4, 2, 3)
 
 
 def adex(**parameters) -> Neuron:

@@ -1,4 +1,10 @@
-"""Measurements of a trained network, and statistics of many runs.
+"""What is measured on a trained network, and what is computed from tables of runs.
 
-Only `evaluation` and `activity` import torch.
+Loaded when used: only `evaluation` and `activity` import torch.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submodules=["activity", "evaluation", "similarity", "statistics", "tsne"]
+)

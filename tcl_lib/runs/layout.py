@@ -39,10 +39,14 @@ LOCK, WRITER = ".lock", ".writer"
 EVALUATION = (ACCURACY, FIRING_RATES, OPERATIONS, SIMILARITY, FEATURES)
 # In the order in which a run is deleted.
 FILES = (RESULT, SUMS, *EVALUATION, CHECKPOINT, PREVIOUS_CHECKPOINT, METRICS, CONFIG)
-MEND = (
-    "tcl_lib.measure_again(path) writes the run's files again from its checkpoint,"
-    " overwrite=True trains the run anew"
-)
+
+
+def repair(path: Path) -> str:
+    """Return what an error says about the repair of a finished run in a folder."""
+    return (
+        f"tcl_lib.measure_again({str(path)!r}) writes the run's files again from its checkpoint,"
+        " overwrite=True trains the run anew"
+    )
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -98,9 +102,9 @@ def read_finished(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: is missing; {MEND}") from None
+        raise FileNotFoundError(f"{path}: is missing; {repair(path.parent)}") from None
     if hashlib.sha256(content).hexdigest() != listed_sums(path.parent).get(path.name):
-        raise Damaged(f"{path}: is damaged, it does not match {SUMS}; {MEND}")
+        raise Damaged(f"{path}: is damaged, it does not match {SUMS}; {repair(path.parent)}")
     return content
 
 
@@ -109,7 +113,7 @@ def listed_sums(path: Path) -> dict[str, str]:
     try:
         lines = (path / SUMS).read_text(errors="replace").splitlines()
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path / SUMS}: is missing; {MEND}") from None
+        raise FileNotFoundError(f"{path / SUMS}: is missing; {repair(path)}") from None
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 

@@ -61,7 +61,7 @@ def find_finished(config: RunConfig) -> Run | None:
     except FileNotFoundError:
         if not finished:
             return None
-        raise Damaged(f"{path / layout.CONFIG}: is missing; {layout.MEND}") from None
+        raise Damaged(f"{path / layout.CONFIG}: is missing; {layout.repair(path)}") from None
     except Damaged:
         if not finished:
             return None  # `_checkpoint` restores it from the checkpoint

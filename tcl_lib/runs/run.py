@@ -12,7 +12,7 @@ import pandas as pd
 
 from tcl_lib.config import RunConfig
 from tcl_lib.runs import layout
-from tcl_lib.runs.layout import MEND, read_csv, read_finished
+from tcl_lib.runs.layout import read_csv, read_finished
 from tcl_lib.utils import paths
 
 # What result.json holds at least.
@@ -40,7 +40,8 @@ class Run:
         result = layout.parse_json(path, read_finished(path))
         for name in RESULTS:
             if not isinstance(result.get(name), int | float):
-                raise ValueError(f"{path}: is damaged or was written by another version (no {name}); {MEND}")
+                reason = f"is damaged or was written by another version (no {name})"
+                raise ValueError(f"{path}: {reason}; {layout.repair(self.path)}")
         return result
 
     @cached_property
@@ -88,7 +89,9 @@ class Run:
             with np.load(content, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in ("features", "labels", "samples")}
         except Exception as error:  # what NumPy raises depends on what is wrong
-            raise ValueError(f"{path}: is damaged ({type(error).__name__}); {MEND}") from error
+            raise ValueError(
+                f"{path}: is damaged ({type(error).__name__}); {layout.repair(self.path)}"
+            ) from error
         shapes = [array.shape for array in found.values()]
         if len(shapes[0]) != 3 or shapes[1:] != 2 * [shapes[0][1:2]]:
             raise ValueError(f"{path}: is damaged (arrays of shapes {shapes})")
@@ -138,12 +141,22 @@ def load_run(path: str | Path) -> Run:
 
     Raises FileNotFoundError where there is none, ValueError where it is not finished or not readable.
     """
-    path = Path(os.path.expanduser(path))
-    if not path.exists():
-        path = paths.home() / path
+    path = find_folder(path)
     if not (path / layout.CONFIG).exists():
         raise FileNotFoundError(f"{path}: is not a run, it holds no {layout.CONFIG}")
     if not (path / layout.RESULT).exists():
         raise ValueError(f"{path}: the run is not finished; start it again to continue it")
     read_finished(path / layout.CONFIG)
     return Run(path, layout.saved_config(path))
+
+
+def find_folder(path: str | Path) -> Path:
+    """Return a run's folder; a relative path starts here or at `utils.paths.home`.
+
+    Raises FileNotFoundError where there is no such folder.
+    """
+    path = Path(os.path.expanduser(path))
+    path = path if path.exists() else paths.home() / path
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: is not the folder of a run")
+    return path

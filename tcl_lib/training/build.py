@@ -91,7 +91,7 @@ def _contrastive(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Te
     term = {"mean": _cross_entropy, "per_step": _per_step_cross_entropy}[config.ce_term]
     terms = term(output, labels, config)
     embeddings = output.embeddings.unflatten(1, (config.num_views, len(labels)))  # [T, V, B, P]
-    contrastive = temporal_contrastive_loss(embeddings, labels, config.temperature, config.positives)
+    contrastive = temporal_contrastive_loss(embeddings, labels, config.temperature, config.relations)
     return terms | {"contrastive": contrastive}
 
 

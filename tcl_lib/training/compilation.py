@@ -31,7 +31,7 @@ class Compilation:
         """`steps` is the number of steps the run has left."""
         self._config, self._network, self._device = config, network, device
         self._steps, self._done = steps, 0
-        self._waits = config.compile == "auto" and device.type != "cuda"
+        self._waits = config.compile == "auto" and device.type == "cpu"
         if config.compile != "off" and not self._waits:
             self._compile()
 
@@ -51,7 +51,7 @@ class Compilation:
 
     def _compile(self) -> None:
         reason = compile_neurons(self._network, self._device)
-        if reason is not None and self._device.type == "cuda":
+        if reason is not None and self._device.type != "cpu":
             raise RuntimeError(
                 f"compile={self._config.compile!r}: the neurons cannot be compiled on this GPU ({reason});"
                 " use compile='off'"

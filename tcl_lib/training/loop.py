@@ -19,6 +19,7 @@ from tcl_lib.data import Data, load_data, training_batches
 from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.losses import ce
 from tcl_lib.runs import Run, checkpoints, layout, life, load_run
+from tcl_lib.runs.run import find_folder
 from tcl_lib.training import health
 from tcl_lib.training.build import build_network, build_optimizer, learning_rate
 from tcl_lib.training.compilation import Compilation
@@ -44,8 +45,8 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     network that falls silent, FloatingPointError for a loss that is not finite, MemoryError where the batch
     does not fit.
     """
-    if config.device == "auto" and find_device("auto").type == "cuda":
-        config = replace(config, device="cuda")  # on a GPU, `compile` is part of a run's identity
+    if config.device == "auto" and (kind := find_device("auto").type) != "cpu":
+        config = replace(config, device=kind)  # on a GPU, `compile` is part of a run's identity
     with life.take(config) as folder:
         if folder.finished is not None:
             if verbose:
@@ -68,7 +69,7 @@ def measure_again(path: str | Path) -> Run:
     This is the repair of a run whose files were lost or damaged. Raises FileNotFoundError where there is no
     checkpoint, ValueError where it is damaged or the run is not finished.
     """
-    path = Path(path).expanduser().resolve()
+    path = find_folder(path)
     checkpoint = checkpoints.load(path / layout.CHECKPOINT)
     config = layout.config_of(checkpoint["description"], path / layout.CHECKPOINT)
     with life.hold(path), health.memory_errors(config):

@@ -106,7 +106,9 @@ class State:
         for entry in description.get("continued", []):
             before = before | entry
         surroundings = ("versions", "git_commit", "device", "machine")
-        changed = {key: self.description[key] for key in surroundings if self.description[key] != before[key]}
+        changed = {
+            key: self.description[key] for key in surroundings if self.description[key] != before.get(key)
+        }
         self.description = description
         if changed:
             log.info("continued with other %s than before, as %s says", ", ".join(changed), layout.CONFIG)

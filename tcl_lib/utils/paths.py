@@ -3,9 +3,17 @@
 import os
 from pathlib import Path
 
-_PARENT = Path(__file__).resolve().parents[2]
-# The clone that the package is imported from; None for a package in site-packages.
-CHECKOUT = _PARENT if (_PARENT / "pyproject.toml").exists() and (_PARENT / "tcl_lib").is_dir() else None
+
+def _checkout() -> Path | None:
+    """Return the clone that the package is imported from; None for an installed package."""
+    parent = Path(__file__).resolve().parents[2]
+    try:
+        return parent if 'name = "tcl-lib"' in (parent / "pyproject.toml").read_text() else None
+    except OSError:
+        return None
+
+
+CHECKOUT = _checkout()
 
 
 def home() -> Path:

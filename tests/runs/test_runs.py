@@ -151,7 +151,7 @@ def test_features_are_read_back(finished):
     layout.write_arrays(
         path / layout.FEATURES, {"features": features, "labels": [1] * 5, "samples": range(5)}
     )
-    with pytest.raises(Damaged, match=r"features\.npz: is damaged, it does not fit SHA256SUMS"):
+    with pytest.raises(Damaged, match=r"features\.npz: is damaged, it does not match SHA256SUMS"):
         load_run(path).features  # noqa: B018
     seal(path)
     read = load_run(path).features
@@ -256,7 +256,7 @@ def test_a_bit_that_flipped_in_a_finished_run_is_noticed(finished, name, seed):
     assert isinstance(caught.value, Damaged)
     assert "measure_again" in str(caught.value)
     if name == layout.METRICS:
-        with pytest.raises(Damaged, match=r"metrics\.csv: is damaged, it does not fit SHA256SUMS"):
+        with pytest.raises(Damaged, match=r"metrics\.csv: is damaged, it does not match SHA256SUMS"):
             _ = load_run(path).metrics
 
 

@@ -44,6 +44,13 @@ def test_an_installed_package_uses_the_current_folder_and_no_commit_of_another_r
     assert (run, data) == (str(folder / "runs" / "digits-convnet-stcl-T4-s0"), str(folder / "data"))
 
 
+def test_a_copy_inside_another_project_is_no_clone(tmp_path):
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "pyproject.toml").write_text('[project]\nname = "another"\n')
+    home, commit = installed(tmp_path, SHOW)[1:4:2]
+    assert (home, commit) == (str(tmp_path / "elsewhere"), "None")
+
+
 def test_tcl_home_names_the_folder(tmp_path):
     home = installed(tmp_path, SHOW, TCL_HOME=str(tmp_path / "home"))[1]
     assert home == str(tmp_path / "home")
