@@ -72,4 +72,4 @@ format: setup
 lab: setup
 	@mkdir -p $(SETTINGS)
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' > $(SETTINGS)/overrides.json
-	$(BIN)/jupyter lab $(ARGS)
+	PYTHONPATH=$(CURDIR) $(BIN)/jupyter lab $(ARGS)  # benchmark.ipynb imports the folder benchmarks/

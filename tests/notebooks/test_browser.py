@@ -72,9 +72,9 @@ def lab(folder, tmp_path_factory):
     settings.write_text('{"fetchNews": "false"}')
     places = ("JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     log = open(own / "log", "w")  # noqa: SIM115
-    server = subprocess.Popen(
-        command, env=os.environ | dict.fromkeys(places, str(own)), stdout=log, stderr=subprocess.STDOUT
-    )
+    # as `make lab` has it: benchmark.ipynb imports the folder benchmarks/
+    environment = os.environ | dict.fromkeys(places, str(own)) | {"PYTHONPATH": str(REPOSITORY)}
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     for _ in range(120):
         time.sleep(0.5)
