@@ -286,12 +286,10 @@ class RunConfig:
 
     def changes(self) -> dict:
         """Return the parameters of the identity that differ from the defaults and are not in `name`."""
-        shared = (*NAMED[:-1], "views", "data_root", "device")
+        shared = (*NAMED[:-1], "data_root", "device")
         defaults = RunConfig(**{name: getattr(self, name) for name in shared}).identity()
         if self._facts.own_folder:
             defaults["data_root"] = None
-        if self.views is not None:
-            defaults["views"] = RunConfig(loss=self.loss).num_views
         identity = self.identity()
         return {k: v for k, v in identity.items() if k not in NAMED and v != defaults.get(k)}
 
