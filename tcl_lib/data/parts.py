@@ -3,8 +3,11 @@
 Shapes: N samples, B batch, V views, C channels, H x W pixels.
 """
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ class Split:
     stored: Tensor  # [all, ...], in memory or mapped from a file
     indices: Tensor  # int64 [N], the samples of this subset
     labels: Tensor  # int64 [N]
+    hashes: Tensor | None = None  # uint8 [all, bytes], of each sample's content; None where it is in memory
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -30,7 +34,12 @@ class Split:
 
     def take(self, chosen: Tensor) -> "Split":
         """Return the subset with the chosen samples."""
-        return Split(self.stored, self.indices[chosen], self.labels[chosen])
+        return replace(self, indices=self.indices[chosen], labels=self.labels[chosen])
+
+    @property
+    def content(self) -> Tensor:
+        """What stands for the content of the samples: their hashes, or the samples themselves."""
+        return (self.stored if self.hashes is None else self.hashes)[self.indices]
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,21 @@ class Data(ABC):
     validation: Split
     test: Split
     classes: list[str]
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """A hash of each part: its samples, their labels and order, and the names of all classes.
+
+        It is the same on every machine, wherever the files lie: {"train": 16 hexadecimal digits, ...}.
+        """
+        return {name: self._digest(getattr(self, name)) for name in ("train", "validation", "test")}
+
+    def _digest(self, part: Split) -> str:
+        facts = json.dumps([self.classes, part.stored.shape[-3:]])  # [C, H, W], of images and of frames
+        digest = hashlib.sha256(facts.encode())
+        digest.update(part.labels.numpy().astype("<i8"))
+        digest.update(part.content.numpy())
+        return digest.hexdigest()[:16]
 
     @property
     @abstractmethod
