@@ -1,11 +1,14 @@
-"""Grids of runs, trained one after the other."""
+"""Grids of runs, trained here one after the other or by an executor."""
 
 import dataclasses
 import itertools
 import json
 import logging
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -79,24 +82,25 @@ def _without_idle(parameters: dict[str, Any]) -> RunConfig:
     return RunConfig(**{name: value for name, value in parameters.items() if name not in idle})
 
 
-def train_grid(configs: Sequence[RunConfig]) -> pd.DataFrame:
+def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -> pd.DataFrame:
     """Train the runs of a grid that are not finished and return the table of all (`runs.table`).
+
+    Args:
+        configs: the runs, in the order in which they start.
+        executor: where they are trained: None for here, one after the other; else anything whose
+            `submit(function, *arguments)` returns futures with `done()` and `result()`.
 
     A run that fails is named in a warning and does not stop the others. Raises RuntimeError where none is
     finished.
     """
-    rows: list[pd.DataFrame] = []
+    rows: dict[str, pd.DataFrame] = {}
     failed: list[str] = []
-    for number, config in enumerate(configs, start=1):
+    for number, (config, result) in enumerate(_results(configs, executor), start=1):
         place = f"{number:{len(str(len(configs)))}}/{len(configs)}  {config.name} ({config.variant})"
         try:
-            run, how = life.find_finished(config), "was finished"
-            if run is None:
-                from tcl_lib.training.loop import train  # torch is loaded where something is to be trained
-
-                run = train(config, verbose=False)
-                how = f"trained in {run.result['seconds']:.0f} s"
-            rows.append(runs.table([run]))
+            how = result()
+            run = runs.load_run(config.run_path)
+            rows[config.name] = runs.table([run])
             first, last = run.result["test_accuracy_t1"], run.result["test_accuracy"]
         except Exception as error:  # whatever goes wrong in one run, train the others
             failed.append(f"{type(error).__name__}: {error}")
@@ -107,4 +111,27 @@ def train_grid(configs: Sequence[RunConfig]) -> pd.DataFrame:
         raise RuntimeError(f"none of the {len(configs)} runs is finished; the first failed with {failed[0]}")
     if failed:
         warnings.warn(f"{len(failed)} of {len(configs)} runs failed and are not in the table", stacklevel=2)
-    return pd.concat(rows, ignore_index=True)
+    return pd.concat([rows[config.name] for config in configs if config.name in rows], ignore_index=True)
+
+
+def _results(
+    configs: Sequence[RunConfig], executor: Executor | None
+) -> Iterator[tuple[RunConfig, Callable[[], str]]]:
+    """Return the configs as their runs are finished, each with a function that says how or raises."""
+    if executor is None:
+        yield from ((config, partial(_train, config)) for config in configs)
+        return
+    futures = {executor.submit(_train, config): config for config in configs}
+    while futures:
+        for future in [future for future in futures if future.done()]:
+            yield futures.pop(future), future.result
+        time.sleep(0.2)
+
+
+def _train(config: RunConfig) -> str:
+    """Train a run that is not finished; return whether it was."""
+    if life.find_finished(config) is not None:
+        return "was finished"
+    from tcl_lib.training.loop import train  # torch is loaded where something is to be trained
+
+    return f"trained in {train(config, verbose=False).result['seconds']:.0f} s"
