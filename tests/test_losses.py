@@ -19,9 +19,13 @@ from tcl_lib import RunConfig, losses
 from tcl_lib.backbones import NetworkOutput
 from tcl_lib.losses import (
     RELATIONS,
+    TIME_PAIRS,
     ce,
     per_step_ce,
     positive_mask,
+    prefix_ce,
+    self_distillation,
+    step_consistency,
     supervised_contrastive_loss,
     temporal_contrastive_loss,
 )
@@ -38,7 +42,14 @@ def random_batch(steps=3, views=2, batch=6, width=5, classes=3, seed=0, dtype=to
     return embeddings.requires_grad_(), labels
 
 
-def loop_over_pairs(embeddings, labels, temperature, positives):
+PAIRS = {
+    "all": lambda t, u, steps: True,
+    "adjacent": lambda t, u, steps: t - u in (-1, 1),
+    "boundary": lambda t, u, steps: {t, u} == {0, steps - 1},
+}
+
+
+def loop_over_pairs(embeddings, labels, temperature, positives, time_pairs="all", negatives=True):
     """The formula, pair by pair."""
     steps, views, batch, _ = embeddings.shape
     anchors = list(itertools.product(range(steps), range(views), range(batch)))
@@ -52,11 +63,11 @@ def loop_over_pairs(embeddings, labels, temperature, positives):
             allowed = (
                 labels[p[2]] == labels[a[2]]
                 and (p[2] == a[2] or "class" in positives)
-                and (p[0] == a[0] or "time" in positives)
+                and (p[0] == a[0] or ("time" in positives and PAIRS[time_pairs](p[0], a[0], steps)))
                 and (p[1] == a[1] or "view" in positives)
             )
             if allowed:
-                terms.append(z[a] @ z[p] / temperature - log_sum)
+                terms.append(z[a] @ z[p] / temperature - log_sum if negatives else z[a] @ z[p])
         if terms:
             losses.append(-sum(terms) / len(terms))
     return sum(losses) / len(losses) if losses else embeddings.sum() * 0
@@ -69,11 +80,13 @@ def value_and_gradient(function, embeddings, *arguments):
     return value.detach(), leaf.grad
 
 
+@pytest.mark.parametrize("negatives", [True, False])
+@pytest.mark.parametrize("time_pairs", TIME_PAIRS)
 @pytest.mark.parametrize("positives", SUBSETS)
-@pytest.mark.parametrize(("steps", "views", "batch"), [(1, 1, 4), (3, 1, 5), (1, 2, 4), (3, 2, 4)])
-def test_equals_the_loop_over_pairs(steps, views, batch, positives):
+@pytest.mark.parametrize(("steps", "views", "batch"), [(1, 1, 4), (3, 1, 4), (1, 2, 4), (4, 2, 3)])
+def test_equals_the_loop_over_pairs(steps, views, batch, positives, time_pairs, negatives):
     embeddings, labels = random_batch(steps, views, batch, classes=2)
-    arguments = (labels, 0.3, positives)
+    arguments = (labels, 0.3, positives, time_pairs, negatives)
     value, gradient = value_and_gradient(temporal_contrastive_loss, embeddings, *arguments)
     expected, expected_gradient = value_and_gradient(loop_over_pairs, embeddings, *arguments)
     assert_close(value, expected, rtol=1e-10, atol=1e-12)
@@ -141,6 +154,36 @@ def test_the_ablation_s_masks_by_count():
     assert per_anchor[("class", "time", "view")] == [23, 23, 23, 15, 15, 7]
 
 
+def test_positive_mask_pairs_the_steps_by_count():
+    labels = torch.tensor([0, 0, 1])  # T = 4, V = 1
+
+    def by_step(*arguments):
+        return positive_mask(labels, 4, 1, *arguments).sum(1).view(4, 3)[:, 0].tolist()
+
+    assert by_step(("time",), "all") == [3, 3, 3, 3]
+    assert by_step(("time",), "adjacent") == [1, 2, 2, 1]
+    assert by_step(("time",), "boundary") == [1, 0, 0, 1]
+    # and another sample of the class at each of these steps and at the anchor's own
+    assert by_step(("class", "time"), "adjacent") == [3, 5, 5, 3]
+    assert by_step(("class", "time"), "boundary") == [3, 1, 1, 3]
+    assert by_step(("class",), "boundary") == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("time_pairs", TIME_PAIRS)
+def test_positive_mask_of_two_steps_has_one_pair(time_pairs):
+    labels = torch.tensor([0, 1, 0])
+    assert torch.equal(positive_mask(labels, 2, 2, RELATIONS, time_pairs), positive_mask(labels, 2, 2))
+
+
+def test_temporal_contrastive_loss_without_negatives_is_the_mean_cosine():
+    embeddings = torch.eye(2, dtype=torch.float64)[[0, 1, 0, 1]].view(2, 2, 2)  # T = 2, B = 2
+    labels = torch.tensor([0, 0])
+    # of an anchor: itself at the other step at cosine 1, the other sample at both steps at cosine 0
+    for temperature in (0.1, 2.0):
+        value = temporal_contrastive_loss(embeddings, labels, temperature, negatives=False)
+        assert value.item() == pytest.approx(-1 / 3)
+
+
 def test_order_of_the_batch_time_and_views_does_not_matter():
     embeddings, labels = random_batch(3, 2, 6)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(1))
@@ -168,6 +211,7 @@ assert losses.__file__.startswith(sys.argv[1]), losses.__file__
 z = torch.ones(2, 3, 4, requires_grad=True)
 labels = torch.tensor([0, 0, 1])
 loss = losses.temporal_contrastive_loss(z, labels) + losses.per_step_ce(z, labels, 0.1) + losses.ce(z, labels)
+loss += losses.prefix_ce(z, labels) + losses.step_consistency(z) + losses.self_distillation(z, labels)
 loss.backward()
 print(losses.temporal_contrastive_loss(z, labels).item())
 print(sorted(name for name in sys.modules if name.startswith(("tcl_lib", "norse", "pydantic"))))
@@ -270,6 +314,7 @@ def test_a_step_down_the_gradient_draws_positives_together():
         ((2, 1, 3, 4), 4, {}, r"labels \[4\]"),
         ((2, 1, 3, 4), 3, {"temperature": 0.0}, "temperature=0.0"),
         ((2, 1, 3, 4), 3, {"positives": ("clas",)}, "clas"),
+        ((2, 1, 3, 4), 3, {"time_pairs": "first"}, "time_pairs='first': must be one of .*'adjacent'"),
     ],
 )
 def test_bad_input_is_named(shape, labels, options, words):
@@ -297,8 +342,160 @@ def test_cross_entropies_by_hand():
 
 
 def test_with_one_step_the_cross_entropies_agree():
-    logits, labels = torch.randn(1, 5, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    logits, labels = random_logits(1)
     assert_close(ce(logits, labels), per_step_ce(logits, labels))
+    assert_close(ce(logits, labels), prefix_ce(logits, labels))
+
+
+def random_logits(steps=4, batch=6, classes=3, views=()):
+    """Logits of which some samples are right at several steps, at one and at none, and their labels."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(steps, *views, batch, classes, generator=generator, dtype=torch.float64)
+    return 3 * logits, torch.arange(batch) % classes
+
+
+def cross_entropy(logits, label):
+    return logits.exp().sum().log() - logits[label]
+
+
+def divergence(target, logits, temperature):
+    """KL(softmax(target / temperature) || softmax(logits / temperature)); the target is a constant."""
+    p, q = ((of / temperature).exp() for of in (target.detach(), logits))
+    p, q = p / p.sum(), q / q.sum()
+    return sum(p[k] * (p[k].log() - q[k].log()) for k in range(len(p)))
+
+
+def loop_over_prefixes(logits, labels):
+    steps, batch, _ = logits.shape
+    terms = [
+        cross_entropy(sum(logits[u, i] for u in range(t + 1)) / (t + 1), labels[i])
+        for t in range(steps)
+        for i in range(batch)
+    ]
+    return sum(terms) / len(terms)
+
+
+def loop_over_steps(logits, labels, temperature=4.0):
+    steps, batch, _ = logits.shape
+    terms = [
+        divergence(logits[u, i], logits[t, i], temperature)
+        for t in range(steps)
+        for u in range(steps)
+        for i in range(batch)
+        if t != u
+    ]
+    return sum(terms) / len(terms)
+
+
+def loop_over_right_steps(logits, labels, temperature=3.0):
+    steps, batch, _ = logits.shape
+    terms = []
+    for i in range(batch):
+        right = [logits[t, i] for t in range(steps) if logits[t, i].argmax() == labels[i]]
+        if right:
+            teacher = sum(right) / len(right)
+            terms += [divergence(teacher, logits[t, i], temperature) for t in range(steps)]
+    return temperature**2 * sum(terms) / len(terms)
+
+
+def consistency(logits, labels, *temperature):
+    return step_consistency(logits, *temperature)
+
+
+PLAIN = {
+    "prefix_ce": (prefix_ce, loop_over_prefixes, ()),
+    "step_consistency": (consistency, loop_over_steps, ()),
+    "step_consistency at 0.7": (consistency, loop_over_steps, (0.7,)),
+    "self_distillation": (self_distillation, loop_over_right_steps, ()),
+    "self_distillation at 0.7": (self_distillation, loop_over_right_steps, (0.7,)),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_terms_of_the_logits_equal_a_loop_over_samples_and_steps(name):
+    function, loop, options = PLAIN[name]
+    logits, labels = random_logits()
+    counts = (logits.argmax(-1) == labels).sum(0)
+    assert {0, 1} < set(counts.tolist())
+    value, gradient = value_and_gradient(function, logits, labels, *options)
+    expected, expected_gradient = value_and_gradient(loop, logits, labels, *options)
+    assert value > 0
+    assert_close(value, expected, rtol=1e-10, atol=1e-12)
+    assert_close(gradient, expected_gradient, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", [ce, per_step_ce, prefix_ce, consistency, self_distillation])
+def test_terms_of_the_logits_count_views_as_samples(function):
+    logits, labels = random_logits(views=(2,))  # [T, V, B, K]
+    value, gradient = value_and_gradient(function, logits, labels)
+    flat, flat_gradient = value_and_gradient(function, logits.flatten(1, 2), labels.repeat(2))
+    assert_close(value, flat)
+    assert_close(gradient.flatten(1, 2), flat_gradient)
+
+
+@pytest.mark.parametrize("function", [consistency, self_distillation])
+@pytest.mark.parametrize("case", ["one step", "equal steps"])
+def test_consistency_and_distillation_are_zero_where_the_steps_agree(function, case):
+    logits, labels = random_logits(1)
+    logits = logits if case == "one step" else logits.expand(4, -1, -1)
+    value, gradient = value_and_gradient(function, logits, labels)
+    assert_close(value, torch.zeros_like(value), rtol=0, atol=1e-15)
+    assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-15)
+
+
+def test_self_distillation_is_exactly_zero_where_no_step_is_right():
+    logits, _ = random_logits()
+    wrong = logits.argmin(-1)[0]  # no logit is the largest of one step and the smallest of another here
+    logits = logits[:1] * torch.arange(1, 5).view(4, 1, 1)
+    value, gradient = value_and_gradient(self_distillation, logits, wrong)
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_self_distillation_leaves_out_samples_without_a_right_step():
+    logits, labels = random_logits()
+    taught = (logits.argmax(-1) == labels).any(0)
+    assert 0 < taught.sum() < len(labels)
+    expected = self_distillation(logits[:, taught], labels[taught])
+    assert_close(self_distillation(logits, labels), expected)
+
+
+def test_step_consistency_does_not_move_the_other_step():
+    """Of two steps, each is drawn to the other as it is; the other gets no gradient of that pair."""
+    logits, labels = random_logits(2)
+    _, gradient = value_and_gradient(consistency, logits, labels)
+    p, q = (logits / 4.0).softmax(-1)
+    assert_close(gradient[0], (p - q) / (4.0 * 2 * len(labels)))
+    assert_close(gradient[1], (q - p) / (4.0 * 2 * len(labels)))
+
+
+def test_self_distillation_does_not_move_its_target():
+    """If one step is right, it is the target itself and gets no gradient; another is drawn to it."""
+    logits = torch.tensor([[[3.0, 0.0, 0.0]], [[0.0, 2.0, 0.0]]], dtype=torch.float64)
+    _, gradient = value_and_gradient(self_distillation, logits, torch.tensor([0]))
+    p, q = (logits / 3.0).softmax(-1)
+    assert_close(gradient[0], torch.zeros_like(p), rtol=0, atol=1e-15)
+    assert_close(gradient[1], 3.0 * (q - p) / 2)
+
+
+@pytest.mark.parametrize("function", [prefix_ce, consistency, self_distillation])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+def test_terms_of_the_logits_run_in_float32_inside_autocast(function, scale):
+    logits, labels = random_logits()
+    logits = (scale * logits).bfloat16()
+    expected, expected_gradient = value_and_gradient(function, logits.float(), labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value, gradient = value_and_gradient(function, logits, labels)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, expected)
+    assert value.isfinite()
+    assert_close(gradient.float(), expected_gradient, rtol=0.01, atol=1e-7)
+
+
+@pytest.mark.parametrize("function", [consistency, self_distillation])
+def test_consistency_and_distillation_refuse_a_temperature_of_zero(function):
+    with pytest.raises(ValueError, match=r"temperature=0\.0: must be a number > 0"):
+        function(*random_logits(), 0.0)
 
 
 def output(views: int) -> tuple[NetworkOutput, torch.Tensor]:
