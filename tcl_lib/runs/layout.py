@@ -4,7 +4,7 @@
     runs/<name>/metrics.csv           a row an epoch
     runs/<name>/checkpoint.pt         everything needed to resume the run (`tcl_lib.runs.checkpoints`)
     runs/<name>/checkpoint.previous.pt    the one before it; removed when the run is finished
-    runs/<name>/accuracy_by_step.csv  on the test set, with the calibration error
+    runs/<name>/accuracy_by_step.csv  on the test set, also recalibrated, with the calibration error
     runs/<name>/firing_rates.csv      a row a layer and time step
     runs/<name>/operations.csv        synaptic operations and energy, a row a layer and time step
     runs/<name>/similarity.csv        of the representations at every two time steps

@@ -51,8 +51,8 @@ class Run:
 
     @cached_property
     def accuracy_by_step(self) -> pd.DataFrame:
-        """On the test set, in percent, one row a time step: data and the columns of
-        `analysis.evaluation.stepwise_accuracy`.
+        """On the test set, in percent, one row a time step: data, the columns of
+        `analysis.evaluation.stepwise_accuracy`, and `recalibrated`, which older runs lack.
         """
         return read_csv(self.path / layout.ACCURACY)
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data
 from tcl_lib.analysis.activity import FiringRates, firing_rates
-from tcl_lib.analysis.evaluation import evaluate, predict, stepwise_accuracy
+from tcl_lib.analysis.evaluation import evaluate, predict, recalibrated_accuracy, stepwise_accuracy
 from tcl_lib.neurons import Spiking, lif_box_neuron
 
 
@@ -159,7 +159,10 @@ def test_everything_that_is_stored_of_a_network(time_steps):
     network.eval()
     with torch.no_grad(), FiringRates(network) as firing:
         output = network(data.inputs(data.test[:]))
-    assert evaluation.accuracy_by_step.equals(stepwise_accuracy(output.logits, data.test.labels))
+    plain = stepwise_accuracy(output.logits, data.test.labels)
+    assert evaluation.accuracy_by_step.drop(columns="recalibrated").equals(plain)
+    recalibrated = recalibrated_accuracy(network, data, 100, "cpu", time_steps)
+    assert evaluation.accuracy_by_step["recalibrated"].tolist() == recalibrated
     rates = evaluation.firing_rates
     assert rates["firing_rate"].tolist() == pytest.approx(firing.by_step()["firing_rate"].tolist())
     assert evaluation.operations["layer"].nunique() == 5

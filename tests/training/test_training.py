@@ -90,6 +90,7 @@ def test_the_run_directory(tiny):
         "high",
         "instantaneous",
         "calibration_error",
+        "recalibrated",
     ]
     assert run.accuracy_by_step["time_step"].tolist() == [1, 2, 3]
     assert run.result["test_accuracy"] == run.accuracy_by_step["cumulative"].iloc[-1]
