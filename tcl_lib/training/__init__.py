@@ -4,7 +4,17 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["build", "compilation", "grids", "health", "interruption", "loop", "state", "step"],
+    submodules=[
+        "build",
+        "campaign",
+        "compilation",
+        "grids",
+        "health",
+        "interruption",
+        "loop",
+        "state",
+        "step",
+    ],
     submod_attrs={
         "build": ["build_network", "load_network"],
         "grids": ["grid", "train_grid"],
