@@ -14,7 +14,7 @@ from papermill import inspect_notebook
 
 import tcl_lib
 from tcl_lib import load_run, load_runs, runs
-from tcl_lib.analysis import statistics
+from tcl_lib.analysis import statistics, tables
 from tcl_lib.config import RunConfig
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
@@ -49,8 +49,8 @@ def digits():
 def test_the_digits_table_is_that_of_the_reference_runs():
     rows = digits()
     assert rows["seed"].value_counts().to_dict() == {0: 4, 1: 4, 2: 4}
-    table = statistics.results_table(statistics.compare(runs.gather(rows, "accuracy_by_step")))
-    for line in statistics.markdown(table, "").strip().splitlines():
+    table = tables.results_table(statistics.compare(runs.gather(rows, "accuracy_by_step")))
+    for line in tables.markdown(table, "").strip().splitlines():
         assert " ".join(line.split()) in " ".join(RESULTS.split()), line
 
 

@@ -1,25 +1,15 @@
-"""Statistics of tables of runs: means over seeds, paired differences, printed tables. Imports no torch."""
+"""Statistics of tables of runs: which belong together, means over seeds, differences. Imports no torch."""
 
-import re
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
+from scipy.stats import t as student
 
 from tcl_lib import runs
 from tcl_lib.config import LOSS_NAMES, LOSS_PARAMETERS
-from tcl_lib.utils import files
 from tcl_lib.utils.words import digest, listed
-
-# Characters with a meaning in LaTeX, and how it writes them.
-ESCAPED = {character: f"\\{character}" for character in "{}%&#_$"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
 
 
 def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -91,16 +81,17 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_interval(values: np.ndarray) -> Interval:
-    """Return the 95 % interval of a mean by the percentile bootstrap (Efron 1979): [n] -> low, high.
+def t_interval(values: np.ndarray) -> Interval:
+    """Return the 95 % interval of a mean by Student's t with n - 1 degrees of freedom: [n] -> low, high.
 
-    It is NaN for fewer than two values, and much too narrow for few: for three values it is their range,
-    which contains the true mean in three of four cases. The same values give the same interval.
+    It contains the true mean in 95 % of cases, however few values there are, if they are normal. It is NaN
+    for fewer than two values.
     """
-    if len(values) < 2:
+    count = len(values)
+    if count < 2:
         return Interval(np.nan, np.nan)
-    drawn = bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0))
-    return Interval(*map(float, drawn.confidence_interval))
+    half = student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
+    return Interval(np.mean(values) - half, np.mean(values) + half)
 
 
 def compare(accuracy: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> pd.DataFrame:
@@ -110,7 +101,7 @@ def compare(accuracy: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> pd.Data
         variant, time_step
         mean, sd, n: of the cumulative test accuracy in percent over the seeds
         difference: mean difference to the baseline with the same seed
-        low, high: its 95 % interval (`bootstrap_interval`)
+        low, high: its 95 % interval (`t_interval`)
         pairs: number of seeds that both have
 
     Raises ValueError for runs of more than one setting.
@@ -125,7 +116,7 @@ def compare(accuracy: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> pd.Data
             differences = np.array([])
             if baseline in by_seed and variant != baseline:
                 differences = (by_seed[variant] - by_seed[baseline]).dropna().to_numpy()
-            low, high = bootstrap_interval(differences)
+            low, high = t_interval(differences)
             compared.append(
                 {
                     "variant": variant,
@@ -142,16 +133,74 @@ def compare(accuracy: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> pd.Data
     return pd.DataFrame(compared)
 
 
-def results_table(compared: pd.DataFrame) -> pd.DataFrame:
-    """Return `compare` as a printed table: accuracies in percent, differences in percentage points."""
-    table: dict[str, dict] = {}
-    last = compared["time_step"].max()
-    for row in compared.itertuples():
-        step = f"t = T = {last}" if row.time_step == last else "t = 1"
-        cells = table.setdefault(row.variant, {"loss": row.variant, "seeds": row.n})
-        cells[f"{step} (%)"] = _spread(row.mean, row.sd)
-        cells[f"to CE at {step} (points)"] = _difference(row)
-    return pd.DataFrame(table.values())
+def recalibrated(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a value of `recalibrated`, which runs of earlier versions lack."""
+    return accuracy.dropna(subset="recalibrated") if "recalibrated" in accuracy else accuracy[:0]
+
+
+def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
+    """Return how much of what each variant loses at t = 1 is due to batch-norm statistics of T steps.
+
+    `accuracy` is the `accuracy_by_step` of the runs of one setting. Columns:
+        variant; n: number of seeds that have `recalibrated`
+        lost, lost_sd: accuracy at T minus accuracy at t = 1, in percentage points, over the seeds
+        regained: mean of the recalibrated minus the plain accuracy at t = 1
+        low, high: its 95 % interval (`t_interval`)
+        share: regained / lost in percent; NaN where the loss is not certain: its 95 % interval contains 0,
+            or for one seed, the intervals of both accuracies for the number of test samples overlap
+
+    Raises ValueError for runs of more than one setting.
+    """
+    rows = recalibrated(accuracy)
+    if len(rows):
+        runs.one_setting(rows)
+    found = []
+    for variant in sorted(rows["variant"].unique(), key=_order):
+        steps = rows[rows["variant"] == variant].pivot(index="seed", columns="time_step")
+        first, last = 1, rows["time_step"].max()
+        lost = steps["cumulative"][last] - steps["cumulative"][first]
+        regained = steps["recalibrated"][first] - steps["cumulative"][first]
+        several = len(lost) > 1
+        certain = t_interval(lost).low > 0 if several else (steps["low"][last] > steps["high"][first]).all()
+        low, high = t_interval(regained)
+        found.append(
+            {
+                "variant": variant,
+                "n": len(lost),
+                "lost": lost.mean(),
+                "lost_sd": lost.std(),
+                "regained": regained.mean(),
+                "low": low,
+                "high": high,
+                "share": 100 * regained.mean() / lost.mean() if certain else np.nan,
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def mixed(rows: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> str:
+    """Return a sentence if a difference to the baseline is one between other surroundings, else "".
+
+    `rows` is a table of runs. Surroundings are the columns threads and processor; nothing is said of a run
+    that does not know its own.
+    """
+    found = []
+    for column, words in {"threads": "numbers of threads", "processor": "kinds of processor"}.items():
+        if column in rows:
+            known = rows.dropna(subset=column)
+            of_baseline = known[known["variant"] == baseline].set_index("seed")[column]
+            other = known["seed"].map(of_baseline)
+            differ = other.notna() & (other != known[column])
+            values = sorted({*known[column][differ], *other[differ]})
+            if values:
+                named = (f"{value:g}" if column == "threads" else value for value in values)
+                found.append(f"{words} ({', '.join(named)})")
+    if not found:
+        return ""
+    return (
+        f"Some differences are between runs with different {' and '.join(found)}: that alone changes the"
+        " numbers of a seed."
+    )
 
 
 def energy_by_layer(operations: pd.DataFrame) -> pd.DataFrame:
@@ -161,33 +210,6 @@ def energy_by_layer(operations: pd.DataFrame) -> pd.DataFrame:
     table = layers["dense"].first().to_frame().join(layers[sums].sum()).reset_index("operation")
     table.loc["total"] = {"operation": ""} | table.drop(columns="operation").sum().to_dict()
     return table
-
-
-def write_table(table: pd.DataFrame, path: Path, setting: str) -> None:
-    """Write a `results_table` as Markdown and LaTeX, `path`.md and .tex, with a caption that explains it."""
-    caption = (
-        f"{setting}. Test accuracy in percent when inference stops after t time steps, with the weights of"
-        " the last epoch: mean ± standard deviation over the seeds; beside it the mean difference to CE in"
-        " percentage points, seed by seed, and its 95 % interval (percentile bootstrap over the seeds; of"
-        " three seeds, their range)."
-    )
-    for suffix, text in (("md", markdown(table, caption)), ("tex", latex(table, caption))):
-        files.write(path.with_name(f"{path.name}.{suffix}"), text)
-
-
-def markdown(table: pd.DataFrame, caption: str) -> str:
-    """Return a table in Markdown with its caption below."""
-    return f"{table.to_markdown(index=False)}\n\n{caption}\n"
-
-
-def latex(table: pd.DataFrame, caption: str) -> str:
-    """Return a table in LaTeX, for the package booktabs."""
-    # pandas escapes only the cells
-    caption = re.sub(r"[\\~^{}%&#_$]", lambda found: ESCAPED[found[0]], caption)
-    text = table.to_latex(index=False, escape=True, caption=caption, position="tbp")
-    for sign, command in {"±": r"$\pm$", "−": "$-$", "–": "--", "τ": r"$\tau$"}.items():
-        text = text.replace(sign, command)
-    return text
 
 
 def _short(row: pd.Series) -> str:
@@ -202,18 +224,3 @@ def _short(row: pd.Series) -> str:
 
 def _order(variant: str) -> tuple:
     return list(LOSS_NAMES.values()).index(variant.split(", ")[0]), len(variant), variant
-
-
-def _spread(mean: float, sd: float) -> str:
-    return f"{mean:.2f}" if np.isnan(sd) else f"{mean:.2f} ± {sd:.2f}"
-
-
-def _difference(row) -> str:
-    if np.isnan(row.difference):
-        return "–"
-    text = f"{row.difference:+z.2f}"  # z: no -0.00
-    if not np.isnan(row.low):
-        text += f" [{row.low:+z.2f}, {row.high:+z.2f}]"
-    if row.pairs != row.n:
-        text += f" ({row.pairs} pair{'s' if row.pairs > 1 else ''})"
-    return text.replace("-", "−")

@@ -1,15 +1,15 @@
 """Findings: means, paired differences and their intervals, and that nothing is mixed that differs."""
 
-import itertools
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from tcl_lib import runs
 from tcl_lib.analysis import statistics
-from tcl_lib.analysis.statistics import bootstrap_interval, compare, energy_by_layer, results_table
+from tcl_lib.analysis.statistics import compare, energy_by_layer, t_interval
 from tcl_lib.config import RunConfig
 from tcl_lib.runs import layout, life
 from tcl_lib.runs.run import RESULTS
@@ -57,7 +57,7 @@ def test_compared_by_hand():
     first = table.loc["TCL", 1]
     assert (first["mean"], first["sd"], first["n"]) == (63, 2, 3)
     assert (first["difference"], first["pairs"]) == (2, 3)  # 1, 2, 3
-    assert 1 <= first["low"] < 2 < first["high"] <= 3
+    assert (first["low"], first["high"]) == pytest.approx(tuple(t_interval(np.array([1.0, 2.0, 3.0]))))
     last = table.loc["TCL", 3]
     assert last["difference"] == pytest.approx(-1)  # 1, -2, -2
     assert table.loc["CE", 1][["difference", "low", "high"]].isna().all()
@@ -71,7 +71,6 @@ def test_differences_are_of_the_same_seed():
     row = compare(accuracy(numbers)).set_index(["variant", "time_step"]).loc["STCL", 2]
     assert (row["n"], row["pairs"], row["difference"]) == (3, 2, 1)
     assert (row["low"], row["high"]) == (1, 1)
-    assert results_table(compare(accuracy(numbers))).iloc[1, 3] == "+1.00 [+1.00, +1.00] (2 pairs)"
 
 
 def test_one_seed_has_no_spread_and_no_interval():
@@ -89,12 +88,6 @@ def test_without_the_baseline_there_is_no_difference():
 def test_one_step_is_first_and_last():
     table = compare(accuracy({"CE": {0: (60,), 1: (62,)}}))
     assert table["time_step"].tolist() == [1]
-    assert results_table(table).columns.tolist() == [
-        "loss",
-        "seeds",
-        "t = T = 1 (%)",
-        "to CE at t = T = 1 (points)",
-    ]
 
 
 def test_runs_of_two_settings_are_never_compared():
@@ -105,19 +98,105 @@ def test_runs_of_two_settings_are_never_compared():
         compare(mixed)
 
 
-def test_the_interval_is_that_of_every_resample():
-    """With three values there are 27 resamples, and their quantiles can be counted."""
-    values = np.array([1.0, 2.0, 6.0])
-    means = [np.mean(drawn) for drawn in itertools.product(values, repeat=3)]
-    low, high = np.quantile(means, [0.025, 0.975], method="inverted_cdf")
-    assert bootstrap_interval(values) == pytest.approx((low, high), abs=1e-9)
-    assert bootstrap_interval(values) == bootstrap_interval(values)
+def test_t_interval_by_hand():
+    # Student's t for 2 degrees of freedom: 4.302653; the mean of 1, 2 and 6 is 3, their deviation 7 ** 0.5
+    half = 4.302653 * (7 / 3) ** 0.5
+    assert t_interval(np.array([1.0, 2.0, 6.0])) == pytest.approx((3 - half, 3 + half), abs=1e-5)
 
 
-def test_the_interval_narrows_as_the_root_of_n():
-    values = np.random.default_rng(0).normal(size=400)
-    low, high = bootstrap_interval(values)
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+def test_t_interval_is_that_of_scipy_s_test():
+    values = np.random.default_rng(0).normal(size=7)
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert t_interval(values) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("values", [[], [3.0]])
+def test_t_interval_of_fewer_than_two_values_is_nan(values):
+    assert np.isnan(t_interval(np.array(values))).all()
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_t_interval_contains_the_true_difference_in_95_percent_of_studies(seeds):
+    """The percentile bootstrap's does in 75 to 90 %."""
+    random, studies, true = np.random.default_rng(seeds), 4000, 0.7
+    seed_effect = random.normal(scale=3, size=(studies, seeds))  # the same with both losses
+    baseline = 60 + seed_effect + random.normal(size=(studies, seeds))
+    other = 60 + true + seed_effect + random.normal(size=(studies, seeds))
+    intervals = [t_interval(differences) for differences in other - baseline]
+    covered = np.mean([low <= true <= high for low, high in intervals])
+    assert covered == pytest.approx(0.95, abs=3 * (0.95 * 0.05 / studies) ** 0.5)
+
+
+def stepwise(plain: dict, recalibrated: dict, half: float = 1.0) -> pd.DataFrame:
+    """variant -> seed -> accuracies over the steps, plain and recalibrated, with Wilson intervals ± half."""
+    table = accuracy(plain).merge(
+        accuracy(recalibrated).rename(columns={"cumulative": "recalibrated"}), how="left"
+    )
+    return table.assign(low=table["cumulative"] - half, high=table["cumulative"] + half)
+
+
+def test_stale_statistics_by_hand():
+    plain = {"TCL": {0: (66, 70, 70)}, "CE": {0: (60, 68, 70), 1: (62, 70, 73), 2: (58, 69, 70)}}
+    again = {"TCL": {0: (67, 70, 70)}, "CE": {0: (62, 68, 70), 1: (65, 70, 73), 2: (62, 69, 70)}}
+    table = statistics.stale_statistics(stepwise(plain, again)).set_index("variant")
+    assert table.index.tolist() == ["CE", "TCL"]
+    ce = table.loc["CE"]
+    assert (ce["n"], ce["lost"], ce["lost_sd"], ce["regained"]) == (3, 11, 1, 3)  # 10, 11, 12; 2, 3, 4
+    assert (ce["low"], ce["high"]) == pytest.approx(tuple(t_interval(np.array([2.0, 3.0, 4.0]))))
+    assert ce["share"] == pytest.approx(100 * 3 / 11)
+    tcl = table.loc["TCL"]
+    assert (tcl["lost"], tcl["regained"], tcl["share"]) == (4, 1, 25)
+    assert tcl[["lost_sd", "low", "high"]].isna().all()
+
+
+def test_stale_statistics_give_no_share_of_a_loss_that_is_not_certain():
+    plain = {"CE": {0: (60, 62), 1: (61, 60)}, "TCL": {0: (60, 62)}, "STCL": {0: (63, 62)}}
+    table = statistics.stale_statistics(stepwise(plain, plain, half=1.5))
+    assert table["lost"].tolist() == [0.5, 2, -1]
+    assert table["share"].isna().all()
+
+
+def test_stale_statistics_leave_out_runs_that_were_not_recalibrated():
+    plain = {"CE": {0: (60, 70), 1: (61, 70)}, "TCL": {0: (66, 70)}}
+    table = statistics.stale_statistics(stepwise(plain, {"CE": {1: (62, 70)}}))
+    assert table[["variant", "n", "lost", "regained"]].values.tolist() == [["CE", 1, 9, 1]]
+    assert statistics.stale_statistics(accuracy(plain)).empty
+
+
+def test_stale_statistics_of_two_settings_are_refused():
+    one = stepwise({"CE": {0: (60, 70)}}, {"CE": {0: (60, 70)}})
+    with pytest.raises(ValueError, match="runs of 2 settings"):
+        statistics.stale_statistics(pd.concat([one, one.assign(setting="cifar10", seed=1)]))
+
+
+def surroundings(*rows: tuple) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["variant", "seed", "threads", "processor"])
+
+
+def test_mixed_names_what_differs_within_a_pair():
+    rows = surroundings(("CE", 0, 1, "EPYC"), ("TCL", 0, 2, "EPYC"), ("STCL", 0, 1, "EPYC"))
+    assert statistics.mixed(rows) == (
+        "Some differences are between runs with different numbers of threads (1, 2): that alone changes the"
+        " numbers of a seed."
+    )
+    rows = surroundings(("CE", 0, 1, "EPYC"), ("TCL", 0, 2, "Xeon"), ("CE", 1, 4, "EPYC"))
+    words = "different numbers of threads (1, 2) and kinds of processor (EPYC, Xeon): that"
+    assert words in statistics.mixed(rows)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("CE", 0, 1, "EPYC"), ("TCL", 0, 1, "EPYC")],
+        [("CE", 0, 1, "EPYC"), ("TCL", 0, 1, "EPYC"), ("CE", 1, 2, "Xeon"), ("TCL", 1, 2, "Xeon")],
+        [("CE", 0, 1, "EPYC"), ("TCL", 1, 2, "Xeon")],  # no pair
+        [("TCL", 0, 1, "EPYC"), ("STCL", 0, 2, "Xeon")],  # no difference to the baseline
+        [("CE", 0, None, None), ("TCL", 0, 2, "Xeon")],  # unknown
+    ],
+)
+def test_mixed_says_nothing_of_pairs_that_are_alike_or_unknown(rows):
+    assert statistics.mixed(surroundings(*rows)) == ""
+    assert statistics.mixed(surroundings(*rows)[["variant", "seed"]]) == ""
 
 
 def test_settings_stay_apart(made):
@@ -204,46 +283,6 @@ def test_what_varies_alone(made):
     assert sorted(statistics.varied(rows, "positives")["positives"]) == ["class", "class+time"]
     assert statistics.varied(rows[rows["loss"] == "ce"], "positives").empty
     assert statistics.varied(rows[rows["loss"] == "stcl"], "temperature").empty
-
-
-def test_the_printed_table(tmp_path):
-    numbers = {"CE": {0: (60, 70), 1: (62, 72)}, "per-step CE": {0: (61, 69), 1: (63, 71)}}
-    table = results_table(compare(accuracy(numbers)))
-    assert table.to_dict("records") == [
-        {
-            "loss": "CE",
-            "seeds": 2,
-            "t = 1 (%)": "61.00 ± 1.41",
-            "to CE at t = 1 (points)": "–",
-            "t = T = 2 (%)": "71.00 ± 1.41",
-            "to CE at t = T = 2 (points)": "–",
-        },
-        {
-            "loss": "per-step CE",
-            "seeds": 2,
-            "t = 1 (%)": "62.00 ± 1.41",
-            "to CE at t = 1 (points)": "+1.00 [+1.00, +1.00]",
-            "t = T = 2 (%)": "70.00 ± 1.41",
-            "to CE at t = T = 2 (points)": "−1.00 [−1.00, −1.00]",
-        },
-    ]
-    statistics.write_table(table, tmp_path / "digits-T2", "digits, 50 % of_them")
-    latex = (tmp_path / "digits-T2.tex").read_text()
-    assert r"per-step CE & 2 & 62.00 $\pm$ 1.41 & +1.00 [+1.00, +1.00] & 70.00 $\pm$ 1.41" in latex
-    assert r"\caption{digits, 50 \% of\_them. Test accuracy in percent when" in latex
-    assert latex.isascii()
-    assert r"t = 1 (\%)" in latex
-    markdown = (tmp_path / "digits-T2.md").read_text()
-    assert "| per-step CE |       2 | 62.00 ± 1.41 |" in markdown
-    assert "\n\ndigits, 50 % of_them. Test accuracy" in markdown
-    assert "standard deviation over the seeds" in markdown
-
-
-def test_a_caption_in_latex_shows_every_character():
-    text = statistics.latex(pd.DataFrame({"a^b": ["~"]}), r"\~^{}%&#_$ ±")
-    shown = r"\textbackslash{}\textasciitilde{}\textasciicircum{}\{\}\%\&\#\_\$ $\pm$"
-    assert f"\\caption{{{shown}}}" in text
-    assert r"a\textasciicircum b" in text
 
 
 def test_energy_by_layer_by_hand():

@@ -1,0 +1,100 @@
+"""Printed tables hold what was computed, and their captions say what it is."""
+
+import numpy as np
+import pandas as pd
+
+from tcl_lib.analysis import tables
+from tcl_lib.analysis.tables import results_table
+
+ROWS = pd.DataFrame({"setting": "digits, 50 % of_them", "variant": ["CE", "TCL"], "seed": 0})
+COMPARED = pd.DataFrame(
+    [
+        ("CE", 1, 61.0, 1.414, 2, np.nan, np.nan, np.nan, 0),
+        ("per-step CE", 1, 62.0, 1.414, 2, 1.0, -2.5, 4.5, 2),
+        ("CE", 2, 71.0, 1.414, 2, np.nan, np.nan, np.nan, 0),
+        ("per-step CE", 2, 70.0, 1.414, 3, -1.0, -3.0, -0.001, 2),
+    ],
+    columns=["variant", "time_step", "mean", "sd", "n", "difference", "low", "high", "pairs"],
+)
+STALE = pd.DataFrame(
+    [("CE", 3, 5.6, 0.4, 1.9, 1.2, 2.6, 33.9), ("TCL", 1, -0.3, np.nan, -0.1, np.nan, np.nan, np.nan)],
+    columns=["variant", "n", "lost", "lost_sd", "regained", "low", "high", "share"],
+)
+
+
+def test_results_table_prints_every_number():
+    assert results_table(COMPARED).to_dict("records") == [
+        {
+            "loss": "CE",
+            "seeds": 2,
+            "t = 1 (%)": "61.00 ± 1.41",
+            "to CE at t = 1 (points)": "–",
+            "t = T = 2 (%)": "71.00 ± 1.41",
+            "to CE at t = T = 2 (points)": "–",
+        },
+        {
+            "loss": "per-step CE",
+            "seeds": 2,
+            "t = 1 (%)": "62.00 ± 1.41",
+            "to CE at t = 1 (points)": "+1.00 [−2.50, +4.50]",
+            "t = T = 2 (%)": "70.00 ± 1.41",
+            "to CE at t = T = 2 (points)": "−1.00 [−3.00, +0.00] (2 pairs)",
+        },
+    ]
+
+
+def test_results_table_of_one_seed_has_no_spread_and_no_interval():
+    one = COMPARED.assign(n=1, sd=np.nan, low=np.nan, high=np.nan, pairs=1)
+    assert results_table(one).iloc[1, 2:4].tolist() == ["62.00", "+1.00"]
+
+
+def test_results_table_of_one_step_names_it_first_and_last():
+    columns = results_table(COMPARED[:2]).columns.tolist()
+    assert columns == ["loss", "seeds", "t = T = 1 (%)", "to CE at t = T = 1 (points)"]
+
+
+def test_recalibration_table_prints_every_number():
+    assert tables.recalibration_table(STALE).to_dict("records") == [
+        {
+            "loss": "CE",
+            "seeds": 3,
+            "lost at t = 1 (points)": "5.60 ± 0.40",
+            "regained (points)": "+1.90 [+1.20, +2.60]",
+            "share (%)": "34",
+        },
+        {
+            "loss": "TCL",
+            "seeds": 1,
+            "lost at t = 1 (points)": "−0.30",
+            "regained (points)": "−0.10",
+            "share (%)": "–",
+        },
+    ]
+
+
+def test_caption_says_what_a_difference_mixes():
+    assert tables.caption(ROWS, "Accuracy.") == "digits, 50 % of_them. Accuracy."
+    caption = tables.caption(ROWS.assign(threads=[1, 2]), "Accuracy.")
+    assert caption.startswith("digits, 50 % of_them. Accuracy. Some differences are between runs with")
+    assert "numbers of threads (1, 2)" in caption
+
+
+def test_write_table_writes_markdown_and_latex(tmp_path):
+    caption = tables.caption(ROWS, tables.RESULTS)
+    tables.write_table(results_table(COMPARED), tmp_path / "digits-T2", caption)
+    latex = (tmp_path / "digits-T2.tex").read_text()
+    assert r"per-step CE & 2 & 62.00 $\pm$ 1.41 & +1.00 [$-$2.50, +4.50] & 70.00 $\pm$ 1.41" in latex
+    assert r"\caption{digits, 50 \% of\_them. Test accuracy when" in latex
+    assert latex.isascii()
+    assert r"t = 1 (\%)" in latex
+    markdown = (tmp_path / "digits-T2.md").read_text()
+    assert "| per-step CE |       2 | 62.00 ± 1.41 |" in markdown
+    assert "\n\ndigits, 50 % of_them. Test accuracy" in markdown
+    assert "Student's t" in markdown
+
+
+def test_latex_shows_every_character_of_a_caption():
+    text = tables.latex(pd.DataFrame({"a^b": ["~"]}), r"\~^{}%&#_$ ±")
+    shown = r"\textbackslash{}\textasciitilde{}\textasciicircum{}\{\}\%\&\#\_\$ $\pm$"
+    assert f"\\caption{{{shown}}}" in text
+    assert r"a\textasciicircum b" in text
