@@ -23,7 +23,11 @@ SIMILARITY_LABELS = {
         "between_classes": "class means",
     },
 }
-MEASURES = {"cosine": "cosine similarity", "cka": "linear CKA"}
+MEASURES = {
+    "cosine": "cosine similarity",
+    "cka": "linear CKA (not corrected for bias)",
+    "cka_debiased": "debiased linear CKA",
+}
 # Ten markers that a reader can tell apart when they are small.
 STEP_MARKERS = "osD^v<>pP*"
 LARGEST = 2.4  # inches, side of a square panel
@@ -35,10 +39,12 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
 
     Args:
         table: the runs' `similarity`; shown is the mean over the seeds, blank if a seed has no value.
-        measure: cosine or cka.
+        measure: cosine or cka; where runs have the debiased CKA, it is shown of these.
         relation: within_sample, within_class or between_classes.
         width: of the printed column, in inches.
     """
+    samples = SIMILARITY_LABELS[measure][relation]
+    measure = _debiased(measure, table)
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
     found = variants(rows)
     columns = min(len(found), 4 if width > SINGLE else 2)
@@ -60,10 +66,16 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
         axis.set(aspect="equal", xticks=steps[:: 1 + len(steps) // 8], yticks=steps[:: 1 + len(steps) // 8])
         axis.set_ylim(len(steps) + 0.5, 0.5)
         axis.grid(False)
-    label = f"{MEASURES[measure]}: {SIMILARITY_LABELS[measure][relation]}"
+    label = f"{MEASURES[measure]}: {samples}"
     figure.colorbar(mesh, ax=axes, location="bottom", label=label, shrink=0.6, aspect=40)
     title(figure, one_setting(rows), "features of a sample of the test set; mean over the seeds")
     return figure
+
+
+def _debiased(measure: str, table: pd.DataFrame) -> str:
+    """Return the measure that is shown: the debiased CKA where there is one."""
+    debiased = f"{measure}_debiased"
+    return debiased if debiased in set(table["measure"]) else measure
 
 
 def _write_values(axes: Axes, table: pd.DataFrame, middle: float) -> None:
@@ -80,6 +92,7 @@ def accuracy_by_similarity(
 
     The digit t marks a step. The tables are the runs' `accuracy_by_step` and `similarity`.
     """
+    measure = _debiased(measure, similarity)
     last = similarity["other_step"] == similarity["time_steps"]
     same = (similarity["measure"] == measure) & (similarity["relation"] == "within_sample")
     to_last = similarity[last & same][["run", "time_step", "value"]]

@@ -3,9 +3,21 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from tcl_lib.analysis.similarity import cka, cosine, linear_cka, temporal_similarity
+from tcl_lib import load_run
+from tcl_lib.analysis.evaluation import KEPT_FEATURES
+from tcl_lib.analysis.similarity import (
+    cka,
+    cka_debiased,
+    cosine,
+    linear_cka,
+    linear_cka_debiased,
+    similarity_of_run,
+    temporal_similarity,
+)
+from tcl_lib.runs import layout, life
 
 T, N, D = 3, 12, 5
 
@@ -131,15 +143,105 @@ def test_stored_features_are_computed_in_full_precision(features, labels, kind):
     assert linear_cka(stored)[0, 1] == pytest.approx(direct_cka(*stored[:2].astype(np.float64)), abs=1e-12)
 
 
+def direct_hsic(x, y):
+    """The unbiased HSIC by its definition (Song et al. 2012): the mean over four different samples."""
+    k, m, n = x @ x.T, y @ y.T, len(x)
+    quadruples = list(itertools.permutations(range(n), 4))
+    return np.mean([k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]) for i, j, q, r in quadruples])
+
+
+def direct_debiased(x, y, groups):
+    """Of the pooled covariance over groups, with `direct_hsic` within a group and products between two."""
+
+    def product(x, y):
+        total = 0.0
+        for one, other in itertools.product(np.unique(groups), repeat=2):
+            a, b = groups == one, groups == other
+            if one == other:
+                total += (a.sum() - 1) ** 2 * direct_hsic(x[a], y[a])
+            else:
+                covariances = [(x[c] - x[c].mean(0)).T @ (y[c] - y[c].mean(0)) for c in (a, b)]
+                total += np.sum(covariances[0] * covariances[1])
+        return total
+
+    return product(x, y) / np.sqrt(product(x, x) * product(y, y))
+
+
+@pytest.mark.parametrize("groups", [[0] * 7, [0, 1, 0, 1, 1, 0, 1, 0, 1]], ids=["one group", "two groups"])
+def test_linear_cka_debiased_is_a_plain_loop_over_the_definition(groups):
+    groups = np.array(groups)
+    features = np.random.default_rng(3).normal(size=(2, len(groups), D)) + 2 * groups[:, None] + 1
+    features[1] += 0.7 * features[0]
+    found = linear_cka_debiased(features, groups)
+    assert found == pytest.approx(found.T)
+    assert found[0, 1] == pytest.approx(direct_debiased(*features, groups), abs=1e-10)
+    assert np.diag(found) == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("steps", [4, 10])
+def test_cka_debiased_of_noise_is_about_0(steps):
+    """At the numbers of samples that are kept, where the biased one is 0.34 and 0.56."""
+    count, draws = KEPT_FEATURES // steps, 20
+    labels = np.arange(count) % 10
+    noise = np.random.default_rng(0).normal(size=(draws, 2, count, 128))
+    for relation, biased in (("within_sample", 0.3), ("within_class", 0.3), ("between_classes", 0.8)):
+        values = [cka_debiased(features, labels)[relation][0, 1] for features in noise]
+        assert abs(np.mean(values)) < 3 * np.std(values, ddof=1) / draws**0.5
+        assert np.std(values) < (0.2 if relation == "between_classes" else 0.03)
+        assert cka(noise[0], labels)[relation][0, 1] > biased
+
+
+def test_cka_debiased_is_the_biased_one_for_many_samples():
+    random = np.random.default_rng(1)
+    labels = np.arange(2000) % 4
+    x = random.normal(size=(2000, 3)) + random.normal(size=(4, 3))[labels]
+    features = np.stack([x, x + 0.8 * random.normal(size=x.shape)])
+    debiased, biased = cka_debiased(features, labels), cka(features, labels)
+    for relation in ("within_sample", "within_class"):
+        assert debiased[relation][0, 1] == pytest.approx(biased[relation][0, 1], abs=0.005)
+        assert 0.3 < biased[relation][0, 1] < 0.95
+
+
+def test_cka_debiased_leaves_out_classes_of_fewer_than_four(features, labels):
+    """Here classes 0, 1, 2 and 5 have 4, 3, 3 and 2 samples."""
+    found = cka_debiased(features, labels)["within_class"]
+    alone = linear_cka_debiased(features[:, labels == 0], np.zeros(4))
+    assert found == pytest.approx(alone)
+    assert np.isnan(cka_debiased(features[:, 1:], labels[1:])["within_class"]).all()
+    assert np.isnan(cka_debiased(features[:, :3], labels[:3])["within_sample"]).all()
+
+
+def test_cka_debiased_where_nothing_differs_is_nan(features, labels):
+    centres = np.random.default_rng(4).normal(size=(T, 6, D))
+    found = cka_debiased(centres[:, labels] * 1.7 + 0.1, labels)
+    assert np.isnan(found["within_class"]).all()
+    assert np.isfinite(found["within_sample"]).all()
+
+
+def test_similarity_of_run_computes_what_an_earlier_version_did_not_store(trained):
+    stored = trained.similarity
+    assert similarity_of_run(trained).equals(stored)
+    old = stored[stored["measure"] != "cka_debiased"].drop(columns="data")
+    layout.write_table(trained.path / layout.SIMILARITY, trained.config.data_label, old)
+    life.finish(trained.path, trained.result)
+    again = similarity_of_run(load_run(trained.path))
+    pd.testing.assert_frame_equal(again, stored, check_exact=False, atol=1e-9)
+    (trained.path / layout.FEATURES).unlink()
+    life.finish(trained.path, trained.result)
+    assert set(similarity_of_run(load_run(trained.path))["measure"]) == {"cosine", "cka"}
+
+
 def test_the_table_holds_every_pair_of_steps(features, labels):
     table = temporal_similarity(features, labels)
     assert table.columns.tolist() == ["measure", "relation", "time_step", "other_step", "value"]
-    assert len(table) == 2 * 3 * T * T
+    assert len(table) == 3 * 3 * T * T
     values = table.set_index(["measure", "relation", "time_step", "other_step"])["value"]
     assert values["cosine", "within_class", 1, 3] == cosine(features, labels)["within_class"][0, 2]
     assert values["cka", "between_classes", 3, 2] == cka(features, labels)["between_classes"][2, 1]
+    debiased = cka_debiased(features, labels)["within_sample"]
+    assert values["cka_debiased", "within_sample", 2, 3] == debiased[1, 2]
 
 
 def test_one_step_is_enough(features, labels):
     table = temporal_similarity(features[:1], labels)
-    assert table[table["relation"] == "within_sample"]["value"].tolist() == pytest.approx([1, 1])
+    assert table[table["relation"] == "within_sample"]["value"].tolist() == pytest.approx([1, 1, 1])

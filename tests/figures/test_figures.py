@@ -249,7 +249,8 @@ def test_similarity_is_on_one_colour_scale(measure):
     figure = figures.similarity(table, measure, "within_class")
     meshes = [axes.collections[0] for axes in figure.axes[:3]]
     assert len({mesh.get_clim() for mesh in meshes}) == 1
-    rows = table[(table["measure"] == measure) & (table["relation"] == "within_class")]
+    shown = {"cka": "cka_debiased"}.get(measure, measure)
+    rows = table[(table["measure"] == shown) & (table["relation"] == "within_class")]
     expected = rows[rows["variant"] == "TCL"].groupby(["time_step", "other_step"])["value"].mean()
     assert meshes[1].get_array().flatten().tolist() == pytest.approx(expected.tolist())
     low, high = meshes[0].get_clim()
@@ -258,6 +259,17 @@ def test_similarity_is_on_one_colour_scale(measure):
     written = [float(text.get_text()) for text in figure.axes[1].texts]
     assert written == pytest.approx(expected.tolist(), abs=0.0051)
     assert drawn(figure)
+
+
+def test_similarity_shows_the_debiased_cka_of_the_runs_that_have_it():
+    table = similarities()
+    old = (table["measure"] == "cka_debiased") & (table["seed"] == 1)
+    figure = figures.similarity(table[~old], "cka", "within_sample")
+    assert figure.axes[-1].get_xlabel() == "debiased linear CKA: all samples"
+    assert figure.axes[0].get_title() == "CE\n(1 seed)"
+    figure = figures.similarity(table[table["measure"] != "cka_debiased"], "cka", "within_sample")
+    assert figure.axes[-1].get_xlabel() == "linear CKA (not corrected for bias): all samples"
+    assert figure.axes[0].get_title() == "CE\n(2 seeds)"
 
 
 def test_similarity_where_there_is_none_is_left_blank():
