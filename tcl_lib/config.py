@@ -38,7 +38,10 @@ DATASETS = {
 }
 
 # Fields left out of a run's identity because they do not affect results (`compile` does on a GPU).
-PLACEMENT = ("compile", "device", "checkpoint_minutes", "runs_dir", "run_name", "resume", "overwrite")
+PLACEMENT = (
+    *("compile", "device", "checkpoint_minutes", "runs_dir", "run_name", "resume", "overwrite"),
+    "allow_duplicates",  # the data are the same, or there is no run
+)
 EVENT_PARAMETERS = (
     *("frame_by", "frame_size", "count_scale", "split", "event_augmentation", "sensor_size"),
     "skip_bad_recordings",
@@ -59,6 +62,7 @@ class RunConfig:
     Args:
         dataset: what to train on; docs/data.md describes each.
         data_root: folder of the data; None for data/. For the *folder datasets it holds train/ and test/.
+        allow_duplicates: warn about files with the same content in train/ and test/, instead of stopping.
         train_size: samples to train on, a stratified subset; None for all.
         validation_fraction: share of the training set that epochs are judged on.
         augment: shift images or roll frames at random, and mirror them where the dataset allows it.
@@ -111,6 +115,7 @@ class RunConfig:
     # data
     dataset: Literal[*DATASETS] = "digits"
     data_root: checks.Folder | None = None
+    allow_duplicates: bool = False
     train_size: checks.AtLeast2 | None = None
     validation_fraction: checks.Fraction = 0.1
     augment: bool = True
@@ -339,6 +344,7 @@ def without_effect(values: dict) -> dict[str, str]:
             **dict.fromkeys(EVENT_PARAMETERS, facts.events),
             "split": values["dataset"] == "dvs_cifar10",
             "sensor_size": values["dataset"] == "events_folder",
+            "allow_duplicates": facts.own_folder,
         },
         ("augment",): dict.fromkeys(
             ("flip", "cutout", "autoaugment", "event_augmentation"), values["augment"]

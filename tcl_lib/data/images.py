@@ -103,7 +103,11 @@ def cifar(config: RunConfig) -> tuple[Split, Split, list[str]]:
     with hidden_bars():
         parts = _download(source, config.data_path, config.dataset)
     train, test = (
-        _whole(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+        Split(
+            torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
+            torch.arange(len(part)),
+            torch.tensor(part.targets),
+        )
         for part in parts
     )
     return train, test, list(parts[0].classes)
@@ -123,10 +127,4 @@ def _download(source: type[CIFAR10], root: Path, dataset: str) -> list[CIFAR10]:
 
 def folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
     """Return the images in the folder `data_root`."""
-    tensors, classes = load_folder(config.data_path, paths.cache())
-    train = _whole(tensors["train_images"], tensors["train_labels"])
-    return train, _whole(tensors["test_images"], tensors["test_labels"]), classes
-
-
-def _whole(images: Tensor, labels: Tensor) -> Split:
-    return Split(images, torch.arange(len(labels)), labels)
+    return load_folder(config.data_path, paths.cache(), config.allow_duplicates)

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
 
 Bytes = bytes | memoryview
 
@@ -66,6 +69,16 @@ def read_sealed(path: Path) -> memoryview:
     return content
 
 
+def stamp(path: Path) -> list:
+    """Return what changes with a file's content: its path, its size, times of modification and change.
+
+    The time of change (of the inode; on Windows that of creation) is the system's alone: a copy that keeps
+    the time of modification has another one.
+    """
+    status = os.stat(path)
+    return [os.fspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents. Raises OSError that names it."""
     with named(path):
@@ -100,6 +113,31 @@ def try_lock(path: Path) -> FileLock | None:
         with named(path):
             raise error
     return lock
+
+
+@contextmanager
+def held(folder: Path, what: str) -> Iterator[None]:
+    """Hold a cache's folder, made where there is none, and wait for another process that holds it.
+
+    Temporary files that killed processes left there are deleted. A folder that cannot be written to is not
+    held, as nobody writes to it. `what` names the content in a message.
+    """
+    try:
+        make_folder(folder)
+        lock = try_lock(folder / "lock")
+    except OSError:
+        yield
+        return
+    if lock is None:
+        log.info("waiting for another process that makes or reads %s", what)
+        lock = FileLock(folder / "lock")
+        lock.acquire()
+    try:
+        remove_leftovers(folder)
+        yield
+    finally:
+        remove_leftovers(folder)
+        lock.release()
 
 
 def remove_leftovers(folder: Path) -> None:

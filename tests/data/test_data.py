@@ -3,30 +3,22 @@
 import hashlib
 import http.server
 import io
-import logging
-import os
 import pickle
-import shutil
 import tarfile
 import threading
-import warnings
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import save_image
-from PIL import Image
 from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, load_data
 from tcl_lib.data import training_batches
 from tcl_lib.data.batches import steps_per_epoch
-from tcl_lib.data.folder import load_folder
 from tcl_lib.data.images import ImageData
 from tcl_lib.data.parts import stratified_order
-from tcl_lib.utils import files
 
 
 def rows(images: torch.Tensor) -> list[bytes]:
@@ -187,189 +179,6 @@ def test_the_preview_shows_images_and_their_views():
     assert shown.dtype == np.uint8
     assert (shown[0] == data.train[:8].numpy()).all()
     assert (shown[1] != shown[2]).any()
-
-
-# folders
-
-
-def test_folder_pixels_and_labels(image_folder):
-    tensors, classes = load_folder(image_folder, image_folder / "cache")
-    assert classes == ["cat", "dog"]
-    assert tensors["train_labels"].tolist() == [0] * 6 + [1] * 6
-    assert tensors["test_labels"].tolist() == [0] * 3 + [1] * 3
-    for part in ("train", "test"):
-        paths = sorted((image_folder / part).glob("*/*"))
-        for path, image in zip(paths, tensors[f"{part}_images"], strict=True):
-            expected = np.asarray(Image.open(path).convert("RGB"))
-            assert (image.permute(1, 2, 0).numpy() == expected).all(), path
-
-
-def test_grey_and_palette_images_become_rgb(image_folder):
-    path = image_folder / "train" / "cat" / "a.png"
-    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    save_image(path, grey)
-    Image.fromarray(grey).convert("P").save(image_folder / "train" / "cat" / "g.png")
-    tensors, _ = load_folder(image_folder, image_folder / "cache")
-    for index in (0, 6):
-        assert (tensors["train_images"][index].numpy() == grey).all()
-
-
-def test_a_name_of_any_bytes(image_folder):
-    path = image_folder / "train" / "cat" / "a.png"
-    path.rename(os.fsdecode(os.fsencode(path.parent) + b"/caf\xe9.png"))
-    assert len(load_folder(image_folder, image_folder / "cache")[0]["train_images"]) == 12
-
-
-def test_what_file_managers_leave_is_passed_over(image_folder):
-    expected, _ = load_folder(image_folder, image_folder / "cache")
-    for place in (image_folder / "train", image_folder / "train" / "cat"):
-        (place / ".DS_Store").write_bytes(b"junk")
-        (place / "Thumbs.db").write_bytes(b"junk")
-    tensors, classes = load_folder(image_folder, image_folder / "cache")
-    assert classes == ["cat", "dog"]
-    assert torch.equal(tensors["train_images"], expected["train_images"])
-
-
-def cache_file(cache):
-    (path,) = cache.glob("*.images")
-    return path
-
-
-def test_images_are_decoded_once(image_folder, tmp_path, caplog):
-    caplog.set_level(logging.INFO, "tcl_lib")
-    cache = tmp_path / "cache"
-    first, _ = load_folder(image_folder, cache)
-    assert caplog.messages == ["decoding 18 images, once"]
-    # a mark that only reading the cache can bring back
-    content = files.read_sealed(cache_file(cache))
-    content[-1] = content[-1] ^ 1
-    files.write_sealed(cache_file(cache), content)
-    second, _ = load_folder(image_folder, cache)
-    last = second["test_images"].flatten() - first["test_images"].flatten()
-    assert last.nonzero().flatten().tolist() == [len(last) - 1]
-
-
-@pytest.mark.parametrize("change", ["content", "time", "new", "gone", "renamed"])
-def test_the_cache_is_tied_to_its_files(image_folder, tmp_path, change):
-    cache = tmp_path / "cache"
-    load_folder(image_folder, cache)
-    path = image_folder / "train" / "cat" / "a.png"
-    status = path.stat()
-    if change == "content":
-        save_image(path, np.zeros((8, 8, 3), np.uint8))
-    elif change == "time":
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    elif change == "new":
-        shutil.copy2(path, path.with_name("a0.png"))
-    elif change == "gone":
-        path.unlink()
-    else:
-        path.rename(path.with_name("z.png"))
-    before = cache_file(cache).stat().st_mtime_ns
-    tensors, _ = load_folder(image_folder, cache)
-    assert cache_file(cache).stat().st_mtime_ns > before
-    fresh, _ = load_folder(image_folder, tmp_path / "elsewhere")
-    assert torch.equal(tensors["train_images"], fresh["train_images"])
-    assert torch.equal(tensors["train_labels"], fresh["train_labels"])
-
-
-@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "other"])
-def test_a_damaged_cache_is_made_again(image_folder, tmp_path, damage):
-    cache = tmp_path / "cache"
-    expected, _ = load_folder(image_folder, cache)
-    path = cache_file(cache)
-    content = path.read_bytes()
-    if damage == "other":
-        torch.save([1, 2], path)
-    else:
-        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "noise": b"\0" * 999}[damage])
-    with pytest.warns(UserWarning, match=rf"{path.name}: damaged \(.+\); decoding the images again"):
-        tensors, _ = load_folder(image_folder, cache)
-    assert torch.equal(tensors["train_images"], expected["train_images"])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_folder(image_folder, cache)
-
-
-def test_a_cache_that_cannot_be_written_is_a_warning(image_folder, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.warns(UserWarning, match=r"cannot cache the decoded images, .*/file"):
-        tensors, _ = load_folder(image_folder, tmp_path / "file")
-    assert len(tensors["train_images"]) == 12
-
-
-def damage_folder(root, what):
-    """Spoil one thing; give back the name that the error must hold."""
-    path = root / "train" / "dog" / "b.jpg"
-    if what == "text":
-        path.write_text("not an image")
-    elif what == "empty file":
-        path.write_bytes(b"")
-    elif what == "truncated":
-        path.write_bytes(path.read_bytes()[:200])
-    elif what == "size":
-        save_image(path, np.zeros((8, 9, 3), np.uint8))
-    elif what == "16 bit":
-        path = path.with_name("b.png")
-        Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(path)
-    elif what == "other kind":
-        path = path.with_name("b.bmp")
-        save_image(path, np.zeros((8, 8, 3), np.uint8))
-    elif what == "nested":
-        path = path.with_name("more")
-        path.mkdir()
-    elif what == "empty class":
-        path = root / "test" / "cat"
-        for image in path.iterdir():
-            image.unlink()
-    elif what == "train only":
-        path = root / "train" / "fox"
-        save_image(path / "a.png", np.zeros((8, 8, 3), np.uint8))
-    elif what == "test only":
-        path = root / "test" / "fox"
-        save_image(path / "a.png", np.zeros((8, 8, 3), np.uint8))
-    elif what == "loose file":
-        path = root / "train" / "a.png"
-        save_image(path, np.zeros((8, 8, 3), np.uint8))
-    elif what == "no test":
-        shutil.rmtree(root / "test")
-        path = root
-    elif what == "no folder":
-        shutil.rmtree(root)
-        path = root
-    elif what == "one class":
-        for part in ("train", "test"):
-            shutil.rmtree(root / part / "dog")
-        path = root / "train"
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("what", "words"),
-    [
-        ("text", "cannot be read as an image"),
-        ("empty file", "cannot be read as an image"),
-        ("truncated", "cannot be read as an image"),
-        ("size", "is 9x8 pixels, but .* is 8x8"),
-        ("16 bit", "8 bits per channel are required"),
-        ("other kind", r"is not a \.png, \.jpg, \.jpeg, \.webp file"),
-        ("nested", "is not a"),
-        ("empty class", "class folder is empty"),
-        ("train only", "class 'fox' is missing in .*test"),
-        ("test only", "class 'fox' is missing in .*train"),
-        ("loose file", "is not a class folder"),
-        ("no test", "has no test/"),
-        ("no folder", "has no train/"),
-        ("one class", "has 1 class folders, at least 2 are required"),
-    ],
-)
-def test_bad_folders_are_named_in_one_line(image_folder, tmp_path, what, words):
-    name = damage_folder(image_folder, what)
-    with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
-        load_folder(image_folder, tmp_path / "cache")
-    assert name in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not list(tmp_path.glob("cache/*"))
 
 
 # CIFAR, from a server of our own with archives in the published form

@@ -1,26 +1,29 @@
 """Frames of many recordings, counted once and then mapped from a file.
 
     data/cache/<name>-<key>/frames         the counts, uint8 or uint16 [N, T, 2, H, W]
-    data/cache/<name>-<key>/frames.json    their type, shape and checksum, and the bad recordings
+    data/cache/<name>-<key>/frames.json    their type, shape and checksum, the hashes of the recordings, and
+                                           the bad ones
 
 The key is a hash of everything that determines the frames. The frames are counted on all cores and written
 to a temporary file, which is renamed when it is complete. Every start verifies the checksum. The folder may
-be deleted at any time.
+be deleted at any time. Frames that cannot be written stay in memory.
 """
 
 import hashlib
 import json
 import logging
+import math
+import mmap
 import os
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import numpy as np
-from filelock import FileLock
+import psutil
 from joblib import Parallel, cpu_count, delayed
 
 from tcl_lib.data.events.frames import count_frames
@@ -30,7 +33,7 @@ from tcl_lib.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # a change makes all frames again
+FORMAT = 4  # a change makes all frames again
 FRAMES, INFO = "frames", "frames.json"
 PORTION = 2**25  # bytes of frames that are counted before they are written
 
@@ -44,11 +47,15 @@ class Recording(Protocol):
     def read(self) -> Events:
         """Return the events. Raise ValueError that names the recording if it is bad."""
 
+    def content_hash(self) -> bytes:
+        """Return the SHA-256 of what the recording is read from."""
+
 
 class Frames(NamedTuple):
     """The frames of N recordings."""
 
-    counts: np.ndarray  # uint8 or uint16 [N, T, 2, H, W], mapped; 0 for a bad recording
+    counts: np.ndarray  # uint8 or uint16 [N, T, 2, H, W], mapped or in memory; 0 for a bad recording
+    hashes: np.ndarray  # uint8 [N, 32], of the recordings' content; 0 for a bad one
     bad: dict[int, str]  # index -> error message of every bad recording
 
 
@@ -63,28 +70,21 @@ def cached_frames(
     """Return the frames of all recordings (see `count_frames`), which must have one sensor size.
 
     One process makes the frames while others wait for it. Raise ValueError for a bad recording unless
-    `skip_bad` is set, and OSError if the frames cannot be written.
+    `skip_bad` is set, and OSError if the frames can neither be written nor held in memory.
     """
     key = json.dumps([FORMAT, time_steps, frame_by, [recording.identity for recording in recordings]])
     folder = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    files.make_folder(folder)
-    lock = files.try_lock(folder / "lock")
-    if lock is None:
-        log.info("waiting for another process that makes or reads the frames of %s", name)
-        lock = FileLock(folder / "lock")
-        lock.acquire()
-    try:
-        files.remove_leftovers(folder)
-        info = _read(folder, recordings) or _make(folder, recordings, time_steps, frame_by, skip_bad)
-        # copy-on-write: torch needs a writable array, and the file must stay as it is
-        counts = np.memmap(folder / FRAMES, info["dtype"], "c", shape=tuple(info["shape"]))
-    finally:
-        files.remove_leftovers(folder)
-        lock.release()
+    with files.held(folder, f"the frames of {name}"):
+        info = _read(folder, recordings)
+        if info is not None:
+            counts = _mapped(folder, info)
+        else:
+            info, counts = _make(folder, recordings, time_steps, frame_by, skip_bad)
     bad = dict(info["bad"])
     if bad and not skip_bad:
         raise ValueError(min(bad.items())[1])
-    return Frames(counts, bad)
+    hashes = np.frombuffer(bytearray.fromhex(info["hashes"]), np.uint8)
+    return Frames(counts, hashes.reshape(len(recordings), -1), bad)
 
 
 def _read(folder: Path, recordings: Sequence[Recording]) -> dict | None:
@@ -120,8 +120,8 @@ def _events(recording: Recording) -> Events | str:
 
 def _make(
     folder: Path, recordings: Sequence[Recording], time_steps: int, frame_by: str, skip_bad: bool
-) -> dict:
-    """Count all recordings, write both files and return the description."""
+) -> tuple[dict, np.ndarray]:
+    """Count all recordings; return the description of the frames, and the frames."""
     for first in recordings:
         events = _events(first)
         if isinstance(events, Events):
@@ -133,53 +133,86 @@ def _make(
     shape = (len(recordings), time_steps, 2, *events.sensor_size[::-1])
     count = partial(_count, shape=shape, frame_by=frame_by, first=first.name)
     try:
-        info = _write(folder, np.uint8, shape, recordings, count, skip_bad)
+        return _store(folder, np.uint8, shape, recordings, count, skip_bad)
     except OverflowError:
-        info = _write(folder, np.uint16, shape, recordings, count, skip_bad)
-    files.replace(folder / f"{FRAMES}.tmp", folder / FRAMES)
-    files.write_sealed(folder / INFO, json.dumps(info).encode())
-    return info
+        return _store(folder, np.uint16, shape, recordings, count, skip_bad)
 
 
-def _write(folder: Path, dtype: type, shape: tuple, recordings: Sequence, count: Callable, skip_bad: bool):
-    """Write all frames to a file and return its description. Raise OverflowError if a count does not fit."""
-    log.info("making the frames of %d recordings, once", len(recordings))
-    path, bad, checksum = folder / f"{FRAMES}.tmp", [], 0
-    missing = np.zeros(shape[1:], dtype)  # the frames of a bad recording
-    size = shape[0] * missing.nbytes
-    jobs = min(cpu_count(), 1 + len(recordings) // 64)
-    portion = max(2 * jobs, PORTION // missing.nbytes)
-    with (
-        open(path, "wb") as file,
-        Parallel(jobs) as parallel,
-        progress_bar(len(recordings), unit="recording") as bar,
-    ):
-        with files.named(path, size):
+def _store(
+    folder: Path, dtype: type, shape: tuple, recordings: Sequence, count: Callable, skip_bad: bool
+) -> tuple[dict, np.ndarray]:
+    """Write the frames to a file, or where that is not possible to memory; return as `_make` does.
+
+    Raise OverflowError if a count does not fit.
+    """
+    path, size = folder / f"{FRAMES}.tmp", math.prod(shape) * np.dtype(dtype).itemsize
+    try:
+        files.make_folder(folder)
+        with files.named(path, size), open(path, "wb") as file:
             if hasattr(os, "posix_fallocate"):  # so that a full disk is an error now and not later
                 os.posix_fallocate(file.fileno(), 0, size)
+            info = _write(file, dtype, shape, recordings, count, skip_bad)
+            file.flush()
+            os.fsync(file.fileno())
+        with files.named(folder / FRAMES):
+            files.replace(path, folder / FRAMES)
+        files.write_sealed(folder / INFO, json.dumps(info).encode())
+        return info, _mapped(folder, info)
+    except OSError as error:
+        if size > psutil.virtual_memory().available / 2:  # the other half is for training
+            raise
+        warnings.warn(f"cannot cache the frames, the next run will count them again: {error}", stacklevel=5)
+    memory = mmap.mmap(-1, size)
+    info = _write(memory, dtype, shape, recordings, count, skip_bad)
+    return info, np.frombuffer(memory, dtype).reshape(shape)
+
+
+def _mapped(folder: Path, info: dict) -> np.ndarray:
+    # copy-on-write: torch needs a writable array, and the file must stay as it is
+    return np.memmap(folder / FRAMES, info["dtype"], "c", shape=tuple(info["shape"]))
+
+
+def _write(
+    file: BinaryIO | mmap.mmap,
+    dtype: type,
+    shape: tuple,
+    recordings: Sequence,
+    count: Callable,
+    skip_bad: bool,
+) -> dict:
+    """Write all frames and return their description. Raise OverflowError if a count does not fit."""
+    log.info("making the frames of %d recordings, once", len(recordings))
+    bad, hashes, checksum = [], [], 0
+    missing = np.zeros(shape[1:], dtype), bytes(hashlib.sha256().digest_size)  # of a bad recording
+    jobs = min(cpu_count(), 1 + len(recordings) // 64)
+    portion = max(2 * jobs, PORTION // missing[0].nbytes)
+    with Parallel(jobs) as parallel, progress_bar(len(recordings), unit="recording") as bar:
         for start in range(0, len(recordings), portion):  # joblib would hold all frames at once
             counted = parallel(delayed(count)(one) for one in recordings[start : start + portion])
-            for index, frames in enumerate(counted, start):
-                if isinstance(frames, str):
+            for index, found in enumerate(counted, start):
+                if isinstance(found, str):
                     if not skip_bad:
-                        raise ValueError(frames)
-                    bad.append((index, frames))
-                    frames = missing
+                        raise ValueError(found)
+                    bad.append((index, found))
+                frames, digest = missing if isinstance(found, str) else found
                 if frames.max() > np.iinfo(dtype).max:
                     raise OverflowError
                 content = frames.astype(dtype).tobytes()
                 checksum = zlib.crc32(content, checksum)
-                with files.named(path, size):
-                    file.write(content)
+                hashes.append(digest.hex())
+                file.write(content)
             bar.update(len(counted))
-        with files.named(path, size):
-            file.flush()
-            os.fsync(file.fileno())
-    return {"dtype": np.dtype(dtype).name, "shape": shape, "checksum": checksum, "bad": bad}
+    return {
+        "dtype": np.dtype(dtype).name,
+        "shape": shape,
+        "checksum": checksum,
+        "hashes": "".join(hashes),
+        "bad": bad,
+    }
 
 
-def _count(recording: Recording, shape: tuple, frame_by: str, first: str) -> np.ndarray | str:
-    """Return the frames of a recording in the smallest type, or what is wrong with it.
+def _count(recording: Recording, shape: tuple, frame_by: str, first: str) -> tuple[np.ndarray, bytes] | str:
+    """Return the frames of a recording in the smallest type and its hash, or what is wrong with it.
 
     Raise ValueError if its sensor size is not that of the `first` or a count needs more than two bytes.
     """
@@ -200,4 +233,4 @@ def _count(recording: Recording, shape: tuple, frame_by: str, first: str) -> np.
             f"{recording.name}: a pixel has {largest} events in a frame, the limit is 65535;"
             f" increase time_steps={time_steps}"
         )
-    return frames.astype(np.min_scalar_type(largest))
+    return frames.astype(np.min_scalar_type(largest)), recording.content_hash()

@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from tcl_lib.config import RunConfig
+from tcl_lib.data.duplicates import check_duplicates
 from tcl_lib.data.events.augment import augment_frames
 from tcl_lib.data.events.cache import Recording, cached_frames
 from tcl_lib.data.events.recordings import NMNIST, READERS, RecordingFile
@@ -28,7 +29,7 @@ from tcl_lib.data.events.simulated import MovedImage
 from tcl_lib.data.events.splits import CLASSES, RECORDINGS, split_indices
 from tcl_lib.data.images import digit_images, digit_split
 from tcl_lib.data.parts import Data, Split
-from tcl_lib.data.tree import belongs, check_disjoint, class_files, class_names
+from tcl_lib.data.tree import belongs, class_files, class_names
 from tcl_lib.utils import files, paths
 from tcl_lib.utils.progress import hidden_bars
 
@@ -151,12 +152,13 @@ def events_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
     root = config.data_path
     classes = class_names(root)
     train, test = (class_files(root / part, classes, READERS) for part in ("train", "test"))
-    check_disjoint(train, test)
     size = None if config.sensor_size is None else tuple(config.sensor_size)
-    recordings = [RecordingFile(path, size) for path, _ in train + test]
-    labels = [label for _, label in train + test]
+    paths, labels = zip(*train, *test, strict=True)
+    recordings = [RecordingFile(path, size) for path in paths]
     indices = np.arange(len(labels))
-    return *_counted(config, recordings, labels, indices[: len(train)], indices[len(train) :]), classes
+    parts = _counted(config, recordings, labels, indices[: len(train)], indices[len(train) :])
+    check_duplicates(*parts, paths, config.allow_duplicates)
+    return *parts, classes
 
 
 def moving_digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
@@ -193,12 +195,13 @@ def _counted(
             f"{len(frames.bad)} of {len(recordings)} recordings are bad and skipped, the first: {reasons}",
             stacklevel=2,
         )
-    stored, labels = torch.from_numpy(frames.counts), torch.as_tensor(labels)
+    stored, hashes = torch.from_numpy(frames.counts), torch.from_numpy(frames.hashes)
+    labels = torch.as_tensor(labels)
     bad = np.array(list(frames.bad), dtype=np.int64)
     kept = [torch.from_numpy(np.setdiff1d(part, bad)) for part in (train, test)]
     if not all(map(len, kept)):
         raise ValueError(f"{config.dataset}: the training or the test set has only bad recordings")
-    return tuple(Split(stored, indices, labels[indices]) for indices in kept)
+    return tuple(Split(stored, indices, labels[indices], hashes) for indices in kept)
 
 
 def _lying_in(root: Path, name: str, parts: Iterable[str]) -> Path | None:

@@ -1,5 +1,6 @@
 """Readers of event camera recordings in their published formats. Shapes: N events."""
 
+import hashlib
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tcl_lib.data.events.aedat4 import parse_aedat4
+from tcl_lib.utils import files
 
 DVS128, NMNIST = (128, 128), (34, 34)  # sensors' width and height
 
@@ -39,8 +41,12 @@ class RecordingFile:
     @property
     def identity(self) -> list:
         """A list that changes whenever the events could change."""
-        status = self.path.stat()
-        return [self.name, status.st_size, status.st_mtime_ns, self.sensor_size, self.transposed]
+        return [*files.stamp(self.path), self.sensor_size, self.transposed]
+
+    def content_hash(self) -> bytes:
+        """Return the hash of the file's content."""
+        with open(self.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
 
     def read(self) -> Events:
         events = read_recording(self.path, self.sensor_size)

@@ -6,6 +6,7 @@ log intensity has changed by a threshold since its last event (Lichtsteiner et a
 added at a constant rate.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,10 @@ class MovedImage:
     def identity(self) -> list:
         """A list that changes whenever the events could change."""
         return [VERSION, self.number, self.side, self.pixels.hex()]
+
+    def content_hash(self) -> bytes:
+        """Return the hash of what the events follow from."""
+        return hashlib.sha256(repr(self.identity).encode()).digest()
 
     def read(self) -> Events:
         """Return the simulated events."""

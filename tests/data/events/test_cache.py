@@ -1,5 +1,6 @@
 """The cache of frames: made once, complete or not at all, and used only if its checksum matches."""
 
+import hashlib
 import json
 import logging
 import os
@@ -66,8 +67,12 @@ def test_frames_are_made_once(recordings, tmp_path, caplog):
     assert first.counts.dtype == np.uint8
     assert isinstance(first.counts, np.memmap)
     assert first.bad == {}
+    hashes = [hashlib.sha256(recording.path.read_bytes()).digest() for recording in recordings]
+    assert [bytes(row) for row in first.hashes] == hashes
     assert made(caplog) == COUNT
-    assert (frames(recordings, tmp_path).counts == first.counts).all()
+    again = frames(recordings, tmp_path)
+    assert (again.counts == first.counts).all()
+    assert (again.hashes == first.hashes).all()
     assert made(caplog) == 0
 
 
@@ -77,7 +82,7 @@ def test_many_recordings_are_made_by_all_cores(tmp_path, caplog):
     assert made(caplog) == 300
 
 
-@pytest.mark.parametrize("change", ["steps", "frame_by", "file", "order", "fewer"])
+@pytest.mark.parametrize("change", ["steps", "frame_by", "file", "content alone", "order", "fewer"])
 def test_whatever_shapes_the_frames_makes_others(recordings, tmp_path, caplog, change):
     frames(recordings, tmp_path)
     caplog.clear()
@@ -85,6 +90,11 @@ def test_whatever_shapes_the_frames_makes_others(recordings, tmp_path, caplog, c
     if change == "file":
         write(recordings[3].path, seed=99)
         os.utime(recordings[3].path, ns=(1, 1))
+    if change == "content alone":  # as a copy does that keeps the time
+        status = recordings[3].path.stat()
+        write(recordings[3].path, seed=99)
+        os.utime(recordings[3].path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert recordings[3].path.stat().st_size == status.st_size
     if change == "order":
         recordings.reverse()
     if change == "fewer":
@@ -204,16 +214,65 @@ def test_a_second_process_waits_for_the_first(recordings, tmp_path):
     assert (process.returncode, out) == (0, ""), errors
 
 
-def test_a_full_disk_is_said_before_any_work(tmp_path):
+def test_cached_frames_says_before_any_work_that_the_disk_is_full(tmp_path):
     write(tmp_path / "0.bin", 0)
     limit = (1000, 1000)
     process = build(tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
-    _, errors = process.communicate()
-    assert process.returncode != 0
-    last = errors.strip().splitlines()[-1]
-    assert "cannot be written, 6,936 bytes are needed and " in last
-    assert "(File too large)" in last
-    assert "frames.tmp" in last
+    out, errors = process.communicate()
+    assert process.returncode == 0
+    assert out == "making the frames of 1 recordings, once\n"  # in memory, and not on the disk before
+    warning = errors.strip().splitlines()[0]
+    assert "cannot cache the frames, the next run will count them again: " in warning
+    assert "cannot be written, 6,936 bytes are needed and " in warning
+    assert "(File too large)" in warning
+    assert "frames.tmp" in warning
+    assert temporary_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("in_the_way", ["file", "folder"])
+def test_cached_frames_goes_on_where_it_cannot_write(recordings, tmp_path, caplog, in_the_way):
+    if in_the_way == "file":
+        (tmp_path / "cache").write_text("in the way")
+    else:
+        frames(recordings, tmp_path)
+        path = cache_file(tmp_path, "frames")
+        path.unlink()
+        path.mkdir()
+    caplog.clear()
+    with pytest.warns(UserWarning, match="cannot cache the frames, .* cannot be written .*/cache"):
+        found = frames(recordings, tmp_path)
+    assert made(caplog) in (COUNT, 2 * COUNT)
+    assert (found.counts == expected(recordings)).all()
+    found.counts[0] = 1  # torch needs a writable array
+    hashes = [hashlib.sha256(recording.path.read_bytes()).digest() for recording in recordings]
+    assert [bytes(row) for row in found.hashes] == hashes
+
+
+def test_cached_frames_in_memory_take_two_bytes_where_they_need_them(recordings, tmp_path):
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.warns(UserWarning, match="cannot cache the frames"):
+        counts = frames([*recordings, Burst(300)], tmp_path).counts
+    assert counts.dtype == np.uint16
+    assert counts[-1, 0, 0, 0, 0] == 300
+    assert (counts[:-1] == expected(recordings)).all()
+
+
+def test_cached_frames_stops_where_they_fit_neither_disk_nor_memory(recordings, tmp_path, caplog):
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(OSError, match=r"cannot be written .*/cache") as caught:
+        frames(recordings, tmp_path, time_steps=10**9)
+    assert "\n" not in str(caught.value)
+    assert made(caplog) == 0
+
+
+def test_cached_frames_reads_a_folder_that_cannot_be_locked(recordings, tmp_path, caplog):
+    right = frames(recordings, tmp_path).counts
+    lock = cache_file(tmp_path, "lock")
+    lock.unlink()
+    lock.mkdir()
+    caplog.clear()
+    assert (frames(recordings, tmp_path).counts == right).all()
+    assert made(caplog) == 0
 
 
 PEAKS = """
@@ -251,6 +310,9 @@ class Burst:
     @property
     def identity(self) -> list:
         return [self.count]
+
+    def content_hash(self) -> bytes:
+        return bytes(32)
 
     def read(self) -> Events:
         zero = np.zeros(self.count, np.int64)

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import logging
+import os
 import shutil
 import struct
 import threading
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import tonic
 import torch
-from conftest import RECORDINGS, needs_recordings
+from conftest import RECORDINGS, messages, needs_recordings
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -135,11 +136,41 @@ def test_no_sound_recording_left_is_an_error(tree):
         load_data(folder(tree, skip_bad_recordings=True))
 
 
-def test_a_file_in_both_parts_is_refused(tree):
-    link = tree / "test" / "left" / "9.npz"
-    link.symlink_to(tree / "train" / "left" / "3.npz")
-    with pytest.raises(ValueError, match=r"test/left/9\.npz: is the same file as .*train/left/3\.npz"):
+@pytest.mark.parametrize("how", [shutil.copy, os.link, os.symlink])
+def test_events_folder_refuses_the_same_content_in_both_parts(tree, how):
+    how(tree / "train" / "left" / "3.npz", tree / "test" / "left" / "9.npz")
+    message = r"test/left/9\.npz: has the same content as .*train/left/3\.npz; remove"
+    with pytest.raises(ValueError, match=message):
         load_data(folder(tree))
+    with pytest.warns(UserWarning, match=r"1 file is in train/ and in test/, for example .*/test/left/9"):
+        assert len(load_data(folder(tree, allow_duplicates=True)).test) == 9
+
+
+def test_events_folder_warns_of_the_same_content_in_two_classes(tree):
+    shutil.copy(tree / "train" / "left" / "3.npz", tree / "train" / "right" / "0.npz")
+    with pytest.warns(UserWarning, match=r"1 file is in two classes, for example .*right/0\.npz with "):
+        load_data(folder(tree))
+
+
+def test_events_folder_passes_over_bad_recordings_with_the_same_content(tree, recwarn):
+    for name in ("train/left/3.npz", "test/left/0.npz"):
+        (tree / name).write_bytes(b"no")
+    load_data(folder(tree, skip_bad_recordings=True))
+    (message,) = messages(recwarn)
+    assert message.startswith("2 of 28 recordings are bad")
+
+
+def test_fingerprint_of_recordings_follows_their_content_alone(tree, tmp_path):
+    before = load_data(folder(tree)).fingerprint
+    assert load_data(folder(tree)).fingerprint == before  # from the cache
+    assert load_data(folder(tree, time_steps=3, frame_by="count")).fingerprint == before
+    copy = tmp_path / "copy"
+    shutil.copytree(tree, copy, copy_function=shutil.copy)  # with times of its own
+    assert load_data(folder(copy)).fingerprint == before
+    shutil.copy(copy / "test" / "left" / "1.npz", copy / "test" / "left" / "0.npz")
+    with pytest.warns(UserWarning, match="1 file is twice in a class"):
+        after = load_data(folder(copy)).fingerprint
+    assert [part for part in before if before[part] != after[part]] == ["test"]
 
 
 def test_a_broken_link_is_named(tree):
@@ -568,7 +599,8 @@ def test_real_recordings_of_a_dvs128_become_frames(tmp_path):
     config = RunConfig(
         dataset="events_folder", data_root=str(tmp_path / "real"), time_steps=10, frame_size=48, batch_size=2
     )
-    data = load_data(config)
+    with pytest.warns(UserWarning, match="6 files are twice in a class"):
+        data = load_data(config)
     assert data.input_shape == (2, 48, 48)
     assert data.train.stored.sum((1, 2, 3, 4)).tolist() == [
         *(374_039, 374_039, 518_133, 518_133, 263_941, 263_941),
