@@ -8,6 +8,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("aedat4", "augment", "cache", "datasets", "frames", "recordings", "simulated", "splits"),
+        "aedat4",
+        "augment",
+        "cache",
+        "datasets",
+        "frames",
+        "published",
+        "recordings",
+        "simulated",
+        "splits",
     ],
 )

@@ -53,7 +53,7 @@ def _turned(
     batch: int, height: int, width: int, rotated: Tensor, sheared: Tensor, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """Return the source row and column of every pixel, possibly outside: int64 [B, H, W] each."""
-    angle = _uniform(batch, math.radians(ANGLE), generator)[:, None, None]
+    angle = random_angles(batch, generator)[:, None, None]
     turn, slant = angle * rotated, torch.tan(angle) * sheared
     y = (torch.arange(height) - (height - 1) / 2)[:, None]
     x = (torch.arange(width) - (width - 1) / 2)[None, :]
@@ -62,8 +62,9 @@ def _turned(
     return rows.round().long(), columns.round().long()
 
 
-def _uniform(batch: int, limit: float, generator: Generator) -> Tensor:
-    return (2 * torch.rand(batch, generator=generator) - 1) * limit
+def random_angles(batch: int, generator: Generator) -> Tensor:
+    """Return angles of up to 30 degrees either way, in radians: float [B]."""
+    return (2 * torch.rand(batch, generator=generator) - 1) * math.radians(ANGLE)
 
 
 def _shifts(batch: int, size: int, generator: Generator) -> Tensor:

@@ -3,20 +3,12 @@
 Shapes: N recordings, B batch, T time steps, H x W pixels; channel 0 is OFF, 1 is ON.
 """
 
-import http.client
-import logging
-import os
-import re
-import shutil
 import warnings
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -24,16 +16,20 @@ from tcl_lib.config import RunConfig
 from tcl_lib.data.duplicates import check_duplicates
 from tcl_lib.data.events.augment import augment_frames
 from tcl_lib.data.events.cache import Recording, cached_frames
+from tcl_lib.data.events.published import (
+    download,
+    find_folder,
+    list_recordings,
+    order_by_number,
+    wrong_count,
+)
 from tcl_lib.data.events.recordings import NMNIST, READERS, RecordingFile
 from tcl_lib.data.events.simulated import MovedImage
 from tcl_lib.data.events.splits import CLASSES, RECORDINGS, split_indices
 from tcl_lib.data.images import digit_images, digit_split
 from tcl_lib.data.parts import Data, Split
-from tcl_lib.data.tree import belongs, class_files, class_names
-from tcl_lib.utils import files, paths
-from tcl_lib.utils.progress import hidden_bars
-
-log = logging.getLogger(__name__)
+from tcl_lib.data.tree import class_files, class_names
+from tcl_lib.utils import paths
 
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 # recordings of each digit
@@ -112,14 +108,14 @@ def _coloured(frames: Tensor) -> np.ndarray:
 
 def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
     """Return DVS-CIFAR10 (Li et al. 2017) in its authors' format (.aedat) or in tonic's (.aedat4)."""
-    folder = _lying_in(config.data_path, "CIFAR10DVS", CIFAR_CLASSES)
+    folder = find_folder(config.data_path, "CIFAR10DVS", CIFAR_CLASSES)
     if folder is None:
         folder = config.data_path / "CIFAR10DVS"
-        _download(config.dataset, "CIFAR10DVS", folder)
+        download(config.dataset, "CIFAR10DVS", folder)
     paths = []
     for name in CIFAR_CLASSES:
-        found = _listed(folder / name, (".aedat", ".aedat4"), config)
-        paths += _numbered(folder / name, found, rf"(?:cifar10_{name}_)?(\d+)")
+        found = list_recordings(folder / name, (".aedat", ".aedat4"), config.skip_bad_recordings)
+        paths += order_by_number(folder / name, found, rf"(?:cifar10_{name}_)?(\d+)", RECORDINGS)
     # The authors' files are transposed relative to jAER's view of a DVS128; SpikingJelly's reader transposes
     # them, too. We assume that tonic's files, converted from these, have the same orientation.
     recordings = [RecordingFile(path, transposed=True) for path in paths]
@@ -130,16 +126,16 @@ def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
 
 def nmnist(config: RunConfig) -> tuple[Split, Split, list[str]]:
     """Return N-MNIST (Orchard et al. 2015)."""
-    folder = _lying_in(config.data_path, "NMNIST", NMNIST_FILES) or config.data_path / "NMNIST"
+    folder = find_folder(config.data_path, "NMNIST", NMNIST_FILES) or config.data_path / "NMNIST"
     recordings, labels = [], []
     for part, counts in NMNIST_FILES.items():
         if not (folder / part).is_dir():
             folder = config.data_path / "NMNIST"
-            _download(config.dataset, "NMNIST", folder / part, train=part == "Train")
+            download(config.dataset, "NMNIST", folder / part, train=part == "Train")
         for digit, count in enumerate(counts):
-            paths = _listed(folder / part / str(digit), (".bin",), config)
+            paths = list_recordings(folder / part / str(digit), (".bin",), config.skip_bad_recordings)
             if len(paths) != count:
-                raise ValueError(_wrong_count(config.dataset, folder / part / str(digit), len(paths), count))
+                raise ValueError(wrong_count(config.dataset, folder / part / str(digit), len(paths), count))
             recordings += [RecordingFile(path, NMNIST) for path in paths]
             labels += [digit] * count
     indices = np.arange(len(labels))
@@ -202,83 +198,3 @@ def _counted(
     if not all(map(len, kept)):
         raise ValueError(f"{config.dataset}: the training or the test set has only bad recordings")
     return tuple(Split(stored, indices, labels[indices], hashes) for indices in kept)
-
-
-def _lying_in(root: Path, name: str, parts: Iterable[str]) -> Path | None:
-    """Return the folder with a dataset's parts, root/name or root; None if neither has any."""
-    return next((folder for folder in (root / name, root) if any((folder / p).is_dir() for p in parts)), None)
-
-
-def _listed(folder: Path, suffixes: tuple[str, ...], config: RunConfig) -> list[Path]:
-    """Return the recordings in a folder, sorted by name. Raise ValueError for an empty one unless skipped."""
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    paths = [path for path in paths if belongs(path) and path.suffix.lower() in suffixes]
-    for path in paths:
-        if not (path.stat().st_size or config.skip_bad_recordings):
-            raise ValueError(f"{path}: is empty; unpack its archive again")
-    return paths
-
-
-def _numbered(folder: Path, paths: Sequence[Path], name: str) -> list[Path]:
-    """Return the 1,000 recordings of a class of DVS-CIFAR10, ordered by the numbers in their names."""
-    numbered = {}
-    for path in paths:
-        match = re.fullmatch(name, path.stem)
-        if match is None or int(match[1]) >= RECORDINGS:
-            raise ValueError(f"{path}: is not a recording of this class, according to its name")
-        other = numbered.setdefault(int(match[1]), path)
-        if other != path:
-            raise ValueError(f"{path}: has the same number as {other}; remove one of them")
-    if len(numbered) != RECORDINGS:
-        raise ValueError(_wrong_count("dvs_cifar10", folder, len(numbered), RECORDINGS))
-    return [numbered[number] for number in range(RECORDINGS)]
-
-
-def _wrong_count(dataset: str, folder: Path, found: int, count: int) -> str:
-    remedy = "unpack its archive again" if found < count else "remove those that do not belong there"
-    return (
-        f"{folder}: has {found} recordings of {dataset}, {count} are required; {remedy}. {BY_HAND[dataset]}"
-    )
-
-
-def _download(dataset: str, name: str, target: Path, **part: bool) -> None:
-    """Download and unpack a dataset, or the part with the target's name, with tonic.
-
-    It is unpacked to a folder beside the target, which is renamed when it is complete. After an interrupted
-    download, a complete archive is unpacked again, and an incomplete one is downloaded again.
-    """
-    import tonic  # slow to import, and needed once
-
-    log.info("downloading %s to %s", dataset, target)
-    underway = target.with_name(f"{target.name}.underway")
-    unpacked = underway / name
-    files.make_folder(target.parent)
-    try:
-        with FileLock(target.with_name(f".{target.name}.lock")):  # one process; others wait for it
-            if target.is_dir() and any(target.iterdir()):
-                return
-            for folder in (path for path in unpacked.glob("*") if path.is_dir()):
-                shutil.rmtree(folder)
-            with hidden_bars():
-                getattr(tonic.datasets, name)(str(underway), **part)
-            os.replace(unpacked / target.name if part else unpacked, target)
-            shutil.rmtree(underway)
-    except (OSError, RuntimeError, ValueError, http.client.HTTPException, zipfile.BadZipFile) as error:
-        raise ConnectionError(
-            f"{dataset} is not in {target} and could not be downloaded ({error}). {BY_HAND[dataset]}"
-        ) from error
-
-
-BY_HAND = {
-    "dvs_cifar10": (
-        "Since January 2026 its host sends programs an empty file. Download it by hand: open"
-        " https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671 in a browser, download the archives"
-        " of the ten classes, and unpack them so that data_root contains airplane/cifar10_airplane_0.aedat to"
-        " truck/cifar10_truck_999.aedat"
-    ),
-    "nmnist": (
-        "Download it by hand: open https://www.garrickorchard.com/datasets/n-mnist in a browser, download"
-        " Train.zip and Test.zip, and unpack them so that data_root contains Train/0/*.bin to Train/9/*.bin"
-        " and Test/0/*.bin to Test/9/*.bin"
-    ),
-}

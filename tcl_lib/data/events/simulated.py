@@ -54,15 +54,15 @@ class MovedImage:
 
 def simulate(image: np.ndarray, random: np.random.Generator) -> Events:
     """Return the events of an image (from 0 to 1) that moves around the path once from a random start."""
-    log_intensity = np.log(DARK + (1 - DARK) * _moved(image, random.random()))  # [INSTANTS, H, W]
+    log_intensity = np.log(DARK + (1 - DARK) * moved_image(image, random.random()))  # [INSTANTS, H, W]
     thresholds = THRESHOLD * random.normal(1, MISMATCH, SENSOR[::-1]).clip(0.5, 1.5)
-    events = [_noise(random), *_crossings(log_intensity, thresholds)]
+    events = [_noise(random), *crossings(log_intensity, thresholds)]
     x, y, t, p = (np.concatenate(parts) for parts in zip(*events, strict=True))
     order = t.argsort(kind="stable")
     return Events(x[order], y[order], t[order], p[order], SENSOR)
 
 
-def _moved(image: np.ndarray, start: float) -> np.ndarray:
+def moved_image(image: np.ndarray, start: float) -> np.ndarray:
     """Return the image at every instant, bilinearly interpolated: [INSTANTS, H, W]."""
     width, height = SENSOR
     legs = 4 * (start + np.arange(INSTANTS) / (INSTANTS - 1))  # from 0 to 4, one round
@@ -78,7 +78,7 @@ def _moved(image: np.ndarray, start: float) -> np.ndarray:
     return weights(height, down) @ image @ weights(width, across).transpose(0, 2, 1)
 
 
-def _crossings(log_intensity: np.ndarray, thresholds: np.ndarray):
+def crossings(log_intensity: np.ndarray, thresholds: np.ndarray):
     """Yield the events of every interval between two instants, as (x, y, t, p)."""
     last = log_intensity[0].copy()  # at each pixel's last event
     for instant in range(1, len(log_intensity)):

@@ -25,6 +25,7 @@ from tcl_lib.data import training_batches
 from tcl_lib.data.events import datasets
 from tcl_lib.data.events.datasets import EventData
 from tcl_lib.data.events.frames import count_frames
+from tcl_lib.data.events.published import find_folder, list_recordings, order_by_number
 from tcl_lib.data.events.recordings import read_recording
 from tcl_lib.data.events.splits import split_indices
 from tcl_lib.data.parts import Split
@@ -179,12 +180,10 @@ def test_a_broken_link_is_named(tree):
         load_data(folder(tree))
 
 
-def test_a_recording_in_both_parts_is_refused(tree):
-    class Named:
-        name = "recording 2"
-
-    with pytest.raises(ValueError, match="recording 2: is in the training and in the test set"):
-        datasets._counted(folder(tree), [Named()] * 4, [0] * 4, np.array([0, 1, 2]), np.array([2, 3]))
+def test_a_recording_in_both_parts_is_refused(monkeypatch):
+    monkeypatch.setattr(datasets, "digit_split", lambda labels: (torch.arange(3), torch.arange(2, 5)))
+    with pytest.raises(ValueError, match="simulated recording 2: is in the training and in the test set"):
+        load_data(RunConfig(dataset="moving_digits"))
 
 
 # DVS-CIFAR10
@@ -243,17 +242,16 @@ def test_a_missing_recording_is_named(dvs_cifar10):
 
 
 @pytest.fixture
-def cats(tmp_path, monkeypatch):
+def cats(tmp_path):
     """A function that lists the recordings of a class of three."""
-    monkeypatch.setattr(datasets, "RECORDINGS", 3)
     folder = tmp_path / "cat"
     folder.mkdir()
 
     def listed(*names: str) -> list[str]:
         for name in names:
             (folder / name).write_bytes(b"x")
-        paths = datasets._listed(folder, (".aedat", ".aedat4"), RunConfig())
-        return [path.name for path in datasets._numbered(folder, paths, r"(?:cifar10_cat_)?(\d+)")]
+        paths = list_recordings(folder, (".aedat", ".aedat4"), skip_bad=False)
+        return [path.name for path in order_by_number(folder, paths, r"(?:cifar10_cat_)?(\d+)", 3)]
 
     return listed
 
@@ -300,8 +298,8 @@ def test_both_ways_to_lie_there(tmp_path):
     for folder in (tmp_path, tmp_path / "CIFAR10DVS"):
         for name in datasets.CIFAR_CLASSES:
             (folder / name).mkdir(parents=True)
-        assert datasets._lying_in(tmp_path, "CIFAR10DVS", datasets.CIFAR_CLASSES) == folder
-    assert datasets._lying_in(tmp_path / "cat", "CIFAR10DVS", datasets.CIFAR_CLASSES) is None
+        assert find_folder(tmp_path, "CIFAR10DVS", datasets.CIFAR_CLASSES) == folder
+    assert find_folder(tmp_path / "cat", "CIFAR10DVS", datasets.CIFAR_CLASSES) is None
 
 
 # N-MNIST and downloads

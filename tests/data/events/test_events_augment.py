@@ -68,7 +68,7 @@ def affine(sample: torch.Tensor, rows_of, columns_of) -> torch.Tensor:
 @pytest.mark.parametrize("degrees", [-29, -11, 7, 29])
 def test_nda_does_one_of_four_things(monkeypatch, degrees):
     angle = math.radians(degrees)
-    monkeypatch.setattr(augment, "_uniform", lambda batch, *_: torch.full((batch,), angle))
+    monkeypatch.setattr(augment, "random_angles", lambda batch, *_: torch.full((batch,), angle))
     x = frames(40, 2, 15, 13)
     kinds = []
     for view, sample in zip(views(x, kind="nda"), x, strict=True):
@@ -90,7 +90,7 @@ def test_nda_does_one_of_four_things(monkeypatch, degrees):
 
 
 def test_angles_are_up_to_30_degrees_either_way():
-    angles = augment._uniform(2000, math.radians(augment.ANGLE), Generator().manual_seed(0))
+    angles = augment.random_angles(2000, Generator().manual_seed(0))
     assert angles.min().item() == pytest.approx(math.radians(-30), abs=0.01)
     assert angles.max().item() == pytest.approx(math.radians(30), abs=0.01)
     assert angles.mean().abs() < 0.03

@@ -34,7 +34,7 @@ def test_events_are_in_order_and_on_the_sensor(seed):
 def test_the_path_is_closed_and_has_four_legs_at_45_degrees():
     dot = np.zeros((8, 8))
     dot[4, 4] = 1
-    moved = simulated._moved(dot, start=0.0)
+    moved = simulated.moved_image(dot, start=0.0)
     np.testing.assert_allclose(moved[0], moved[-1], atol=1e-12)
     lines = np.arange(simulated.SENSOR[0])
     down, across = (moved.sum(axis) @ lines for axis in (2, 1))  # where the dot is
@@ -46,7 +46,7 @@ def test_the_path_is_closed_and_has_four_legs_at_45_degrees():
 
 
 def test_a_shifted_image_is_between_its_pixels():
-    moved = simulated._moved(np.eye(6), start=0.125)
+    moved = simulated.moved_image(np.eye(6), start=0.125)
     assert moved.sum((1, 2)) == pytest.approx(6)
     assert ((moved >= 0) & (moved <= 1)).all()
 
@@ -66,7 +66,7 @@ def test_crossings_are_those_of_a_loop_over_the_pixels(seed):
                 share = (last - before) / (now - before)
                 t = int((instant - 1 + min(max(share, 0), 1)) * (simulated.DURATION - 1) / 11)
                 expected.append((x, y, t, int(now > before)))
-    parts = zip(*simulated._crossings(levels, thresholds), strict=True)
+    parts = zip(*simulated.crossings(levels, thresholds), strict=True)
     events = zip(*(np.concatenate(part).tolist() for part in parts), strict=True)
     assert sorted(events) == sorted(expected)
 
