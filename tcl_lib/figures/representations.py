@@ -110,7 +110,7 @@ def accuracy_by_similarity(
             axis.plot(x["mean"], y["mean"], color=colour, lw=0.4, alpha=0.4)
             for step in points.index[:: 1 + len(points) // 12]:
                 place = x["mean"][step], y["mean"][step]
-                axis.plot(*place, marker=f"${step}$", markersize=5, color=colour)
+                axis.text(*place, step, color=colour, ha="center", va="center", size=6)
         axis.set(
             title=name,
             xlabel=f"{MEASURES[measure]} of step t to step T = {table['time_steps'].iloc[0]}",

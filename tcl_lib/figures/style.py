@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tcl_lib.config import LOSS_NAMES
+from tcl_lib.figures.text import FONT, draw_every_character, text_width
 from tcl_lib.utils import files
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ STYLE = sns.axes_style("whitegrid") | {
     "figure.constrained_layout.use": True,
     "figure.dpi": 125,  # in a notebook: 900 pixels for two columns
     "figure.titlesize": 7,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.family": FONT,
     "font.size": 7,
     "grid.linewidth": 0.4,
     "legend.fontsize": 6.5,
@@ -47,6 +48,7 @@ STYLE = sns.axes_style("whitegrid") | {
     "savefig.dpi": 300,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "tcl",
+    "text.parse_math": False,  # names of data may contain $
     "xtick.labelsize": 6.5,
     "ytick.labelsize": 6.5,
 }
@@ -64,7 +66,9 @@ def drawing(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         before = set(plt.get_fignums())
         try:
             with plt.rc_context(STYLE):
-                return draw(*arguments, **options)
+                figure = draw(*arguments, **options)
+                draw_every_character(figure)
+                return figure
         finally:
             for number in set(plt.get_fignums()) - before:
                 plt.close(number)
@@ -147,15 +151,21 @@ def panels(
 
 def title(figure: Figure, *lines: str) -> None:
     """Set the figure's title, with lines wrapped to its width."""
-    characters = round(20 * figure.get_figwidth())
-    figure.suptitle("\n".join(textwrap.fill(line, characters) for line in lines if line))
+    letters = 20 * figure.get_figwidth()
+    wrapped = [textwrap.fill(line, round(letters * len(line) / text_width(line))) for line in lines if line]
+    figure.suptitle("\n".join(wrapped))
 
 
 def legend(figure: Figure, handles: list, **options) -> None:
     """Add a legend below all panels, in as many columns as fit."""
-    widest = max((len(handle.get_label()) for handle in handles), default=0)
+    labels = [handle.get_label() for handle in handles]
+    widest = max(map(text_width, labels), default=0)
     columns = max(1, min(len(handles), int(19 * figure.get_figwidth() / (widest + 7))))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, **options)
+    options |= {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    # matplotlib would leave out an entry whose label begins with an underscore
+    drawn = figure.legend(handles, ["-"] * len(handles), **options)
+    for text, label in zip(drawn.get_texts(), labels, strict=True):
+        text.set_text(label)
 
 
 def entries(axes: Axes) -> list:

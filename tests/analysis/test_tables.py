@@ -94,7 +94,8 @@ def test_write_table_writes_markdown_and_latex(tmp_path):
 
 
 def test_latex_shows_every_character_of_a_caption():
-    text = tables.latex(pd.DataFrame({"a^b": ["~"]}), r"\~^{}%&#_$ ±")
+    text = tables.latex(pd.DataFrame({"a^b": ["~"], "c_$1_$2": [r"{d}\e_$"]}), r"\~^{}%&#_$ ±")
     shown = r"\textbackslash{}\textasciitilde{}\textasciicircum{}\{\}\%\&\#\_\$ $\pm$"
     assert f"\\caption{{{shown}}}" in text
-    assert r"a\textasciicircum b" in text
+    assert r"a\textasciicircum b & c\_\$1\_\$2" in text
+    assert r"\textasciitilde  & \{d\}\textbackslash e\_\$ \\" in text

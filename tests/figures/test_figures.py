@@ -282,10 +282,10 @@ def test_accuracy_by_similarity_to_the_last_step():
     stopped, alone = figures.accuracy_by_similarity(gathered(), table).axes
     same = table[(table["measure"] == "cosine") & (table["relation"] == "within_sample")]
     of_ce = same[(same["variant"] == "CE") & (same["other_step"] == 3)].groupby("time_step")["value"].mean()
-    digits = [line for line in stopped.lines if line.get_marker().startswith("$")]
-    assert [line.get_marker() for line in digits[:3]] == ["$1$", "$2$", "$3$"]
-    assert [line.get_xdata()[0] for line in digits[:3]] == pytest.approx(of_ce.tolist())
-    assert [line.get_ydata()[0] for line in digits[:3]] == [62.5, 64.5, 66.5]
+    assert [text.get_text() for text in stopped.texts[:3]] == ["1", "2", "3"]
+    x, y = zip(*[text.get_position() for text in stopped.texts[:3]], strict=True)
+    assert x == pytest.approx(of_ce.tolist())
+    assert y == (62.5, 64.5, 66.5)
     assert of_ce[3] == pytest.approx(1)
     assert "step T = 3" in alone.get_xlabel()
 

@@ -1,0 +1,109 @@
+"""Names of data and classes are drawn as they are, or readable, whatever characters they have."""
+
+import io
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
+
+from tcl_lib import figures
+from tcl_lib.figures.text import text_width
+
+NAMES = ["cost_$1_$2", "{a}_{b}", "back\\slash $\\frac$", "_hidden", "x^2 & 5 % ~ #", "ünïcödé Ж"]
+OURS = [font for font in fontManager.ttflist if font.name.startswith("DejaVu")]  # the same on every machine
+
+
+def points(setting: str, classes: int) -> pd.DataFrame:
+    """What `figures.tsne` draws."""
+    labels = np.arange(classes)
+    places = {"x": labels * 1.0, "y": labels * 1.0, "label": labels, "time_step": 1, "seed": 0}
+    return pd.DataFrame(places).assign(setting=setting, variant="CE")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_of_data_is_drawn_literally(name):
+    setting = f"folder ({name}), convnet, T = 2"
+    figure = figures.tsne(points(setting, 2), ["a", "b"])
+    assert setting in figure.get_suptitle()
+    figure.savefig(io.BytesIO(), format="png")
+    pictures = np.zeros((1, 2, 1, 8, 8), np.uint8)
+    assert figures.views(pictures, ["stored"], name).axes[0].get_title("left") == name
+
+
+def test_names_of_classes_are_drawn_literally_in_the_legend(tmp_path):
+    figure = figures.tsne(points("digits", len(NAMES)), NAMES)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*NAMES, "t = 1"]
+    assert not any(text.get_parse_math() for text in figure.findobj(Text))
+    figures.save("classes", tmp_path, figures.tsne, points("digits", len(NAMES)), NAMES)
+    written = (tmp_path / "classes-single.svg").read_text()
+    assert ">cost_$1_$2</text>" in written
+    assert ">back\\slash $\\frac$</text>" in written
+
+
+@pytest.fixture
+def font(tmp_path, monkeypatch):
+    """The name of an installed font that has the character U+5154, a wide one, and no other font has."""
+    pen = TTGlyphPen(None)
+    for place in ((0, 0), (0, 700), (700, 700), (700, 0)):
+        (pen.lineTo if place != (0, 0) else pen.moveTo)(place)
+    pen.closePath()
+    square = pen.glyph()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({0x5154: "square"})
+    builder.setupGlyf({".notdef": square, "square": square})
+    builder.setupHorizontalMetrics({".notdef": (800, 0), "square": (800, 0)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "One Square", "styleName": "Regular", "psName": "OneSquare"})
+    builder.setupOS2(sTypoAscender=800, usWinAscent=800, usWinDescent=200)
+    builder.setupPost()
+    builder.save(tmp_path / "square.ttf")
+    monkeypatch.setattr(fontManager, "ttflist", list(OURS))
+    fontManager.addfont(tmp_path / "square.ttf")
+    return "One Square"
+
+
+def test_characters_that_the_font_lacks_come_from_an_installed_one(font, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of glyphs that are missing
+        table = points("digits", 2)
+        figures.save("classes", tmp_path, figures.tsne, table, ["cat \u5154", "dog"])
+    assert f"'DejaVu Sans', '{font}'" in (tmp_path / "classes-single.svg").read_text()
+    assert b"OneSquare" in (tmp_path / "classes-single.pdf").read_bytes()
+    figure = figures.tsne(table, ["cat \u5154", "dog"])
+    cat, dog, _ = figure.legends[0].get_texts()
+    assert (cat.get_text(), cat.get_fontfamily()) == ("cat \u5154", ["DejaVu Sans", font])
+    assert dog.get_fontfamily() == ["DejaVu Sans"]
+
+
+def test_characters_that_no_font_has_are_written_in_latin_letters(monkeypatch):
+    monkeypatch.setattr(fontManager, "ttflist", OURS)
+    # cat and dog, a character without a meaning, half a character
+    names = ["\u732b", "dog \u72ac", "\ue321", "a\udce9"]
+    words = r"^no installed font has '猫', '犬', '\\ue321', '\\udce9': drawn as Mao, Quan, U\+E321, U\+DCE9;"
+    with pytest.warns(UserWarning, match=words):
+        figure = figures.tsne(points("digits", 4), names)
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["Mao", "dog Quan", "U+E321", "aU+DCE9", "t = 1"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(io.BytesIO(), format="png")
+
+
+def test_a_long_title_of_wide_characters_stays_on_the_page(font):
+    setting = "folder (" + "\u5154" * 200 + "), convnet"
+    figure = figures.tsne(points(setting, 2), ["a", "b"], width=3.5)
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize(("words", "expected"), [("", 0), ("abc", 3), ("$_{", 3), ("\u4e00\u4e8c", (4, 6))])
+def test_text_width_counts_wide_characters_twice_or_as_they_are_written(words, expected):
+    assert text_width(words) in (expected if isinstance(expected, tuple) else (expected,))
