@@ -21,7 +21,7 @@ def images(batch=16, channels=3, height=12, width=10) -> torch.Tensor:
 
 @pytest.mark.parametrize("flip", [True, False])
 @pytest.mark.parametrize("padding", [(0, 0), (1, 1), (4, 3), (0, 9)])
-def test_crop_and_flip_sample_by_sample(padding, flip):
+def test_crop_and_flip_equals_a_loop_over_samples(padding, flip):
     batch = images()
     result = crop_and_flip(batch, padding, flip, seeded())
     generator = seeded()
@@ -37,7 +37,7 @@ def test_crop_and_flip_sample_by_sample(padding, flip):
         assert 0 < sum(heads) < 16
 
 
-def test_shifts_cover_their_range_evenly():
+def test_crop_and_flip_shifts_evenly_over_its_range():
     # a column of row numbers: the first pixel tells the shift
     batch = torch.arange(20, dtype=torch.uint8).view(1, 1, 20, 1).expand(9000, 1, 20, 20)
     shifted = crop_and_flip(batch, (4, 4), False, seeded())[:, 0, 10, 0].long() - 10
@@ -47,7 +47,7 @@ def test_shifts_cover_their_range_evenly():
 
 
 @pytest.mark.parametrize("side", [1, 3, 4, 30])
-def test_erase_square_sample_by_sample(side):
+def test_erase_square_equals_a_loop_over_samples(side):
     batch = images()
     result = erase_square(batch, side, seeded())
     generator = seeded()
@@ -61,7 +61,7 @@ def test_erase_square_sample_by_sample(side):
 
 @pytest.mark.parametrize("options", [{}, {"cutout": 3}, {"autoaugment": True}])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_seed_is_a_view_and_the_input_stays(channels, options):
+def test_augment_follows_the_seed_and_leaves_its_input(channels, options):
     batch = images(channels=channels, height=16, width=16)
     before, settings = batch.clone(), {"flip": True, "cutout": 0, "autoaugment": False} | options
     torch.manual_seed(1)
@@ -77,7 +77,7 @@ def test_a_seed_is_a_view_and_the_input_stays(channels, options):
     assert torch.equal(torch.get_rng_state(), state)  # torch's global generator is left where it was
 
 
-def test_every_sample_is_drawn_for_itself():
+def test_augment_draws_for_every_sample():
     batch = images(batch=1, height=32, width=32).expand(64, -1, -1, -1)
     for options in ({}, {"cutout": 8}, {"autoaugment": True}):
         settings = {"flip": False, "cutout": 0, "autoaugment": False} | options
@@ -85,21 +85,21 @@ def test_every_sample_is_drawn_for_itself():
         assert len(views.flatten(1).unique(dim=0)) > 30
 
 
-def test_the_shift_is_an_eighth_of_the_side():
+def test_augment_shifts_by_an_eighth_of_the_side():
     ramp = torch.arange(32, dtype=torch.uint8).view(1, 1, 1, 32).expand(500, 1, 32, 32)
     views = augment(ramp, seeded(), flip=False, cutout=0, autoaugment=False)
     assert sorted((views[:, 0, 0, 16].long() - 16).unique().tolist()) == list(range(-4, 5))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 100), (100, 4), (7, 17)])
-def test_any_shape_of_image(shape):
+def test_augment_takes_any_shape(shape):
     batch = images(height=shape[0], width=shape[1])
     views = augment(batch, seeded(), flip=True, cutout=0, autoaugment=False)
     assert views.shape == batch.shape
 
 
 @pytest.mark.soak
-def test_feeding_takes_little_of_a_step():
+def test_augment_takes_little_of_a_step():
     """Augmented views of 128 images of 32x32 against a step of the smallest network, one at a time."""
     stored = torch.randint(0, 256, (128, 3, 32, 32), dtype=torch.uint8)
     generator = torch.Generator().manual_seed(0)

@@ -28,7 +28,7 @@ def rows(images: torch.Tensor) -> list[bytes]:
 # splits
 
 
-def test_digits_are_scikit_learn_s():
+def test_digits_equal_scikit_learn_s():
     data = load_data(RunConfig())
     parts = (data.train, data.validation, data.test)
     assert [len(part.labels) for part in parts] == [1293, 144, 360]
@@ -44,7 +44,7 @@ def test_digits_are_scikit_learn_s():
     assert {255, 0} <= set(data.train[:].unique().tolist())
 
 
-def test_parts_are_disjoint_and_complete():
+def test_load_data_returns_disjoint_and_complete_parts():
     data = load_data(RunConfig())
     everything = sorted(rows(torch.cat([part[:] for part in (data.train, data.validation, data.test)])))
     pixels, _ = load_digits(return_X_y=True)
@@ -52,7 +52,7 @@ def test_parts_are_disjoint_and_complete():
     assert everything == sorted(rows(expected))
 
 
-def test_the_test_set_is_the_same_for_every_seed_and_size():
+def test_load_data_returns_one_test_set_for_every_seed_and_size():
     test = load_data(RunConfig()).test
     for changes in ({"seed": 7}, {"train_size": 50}, {"validation_fraction": 0.3}):
         other = load_data(RunConfig(**changes)).test
@@ -60,7 +60,7 @@ def test_the_test_set_is_the_same_for_every_seed_and_size():
         assert torch.equal(test.labels, other.labels)
 
 
-def test_seed_and_fraction_choose_the_validation_part():
+def test_load_data_chooses_the_validation_part_by_seed_and_fraction():
     one, other = (load_data(RunConfig(seed=seed)) for seed in (1, 2))
     again = load_data(RunConfig(seed=1))
     assert torch.equal(one.train[:], again.train[:])
@@ -70,7 +70,7 @@ def test_seed_and_fraction_choose_the_validation_part():
 
 
 @pytest.mark.parametrize("size", [2, 10, 100, 1000, 1293])
-def test_train_size_is_a_stratified_subset(size):
+def test_load_data_with_train_size_returns_a_stratified_subset(size):
     whole, part = load_data(RunConfig()), load_data(RunConfig(train_size=size))
     assert len(part.train.labels) == size
     assert set(rows(part.train[:])) <= set(rows(whole.train[:]))
@@ -80,18 +80,18 @@ def test_train_size_is_a_stratified_subset(size):
 
 
 @pytest.mark.parametrize("size", [1294, 60000])
-def test_a_train_size_that_cannot_be_is_refused(size):
+def test_load_data_refuses_a_train_size_beyond_the_data(size):
     with pytest.raises(ValueError, match=r"train_size=\d+: digits has 1293"):
         load_data(RunConfig(train_size=size))
 
 
-def test_a_square_that_would_erase_the_image_is_refused():
+def test_load_data_refuses_a_cutout_of_the_whole_image():
     with pytest.raises(ValueError, match=r"cutout=8: must be smaller than the images, \[8, 8\] pixels"):
         load_data(RunConfig(cutout=8))
     assert load_data(RunConfig(cutout=7)).input_shape == (1, 8, 8)
 
 
-def test_every_stretch_of_the_order_is_stratified():
+def test_stratified_order_is_stratified_in_every_section():
     labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)[torch.randperm(100)]
     order = stratified_order(labels, seed=3)
     assert sorted(order.tolist()) == list(range(100))
@@ -101,7 +101,7 @@ def test_every_stretch_of_the_order_is_stratified():
     assert not torch.equal(order, stratified_order(labels, seed=4))
 
 
-def test_a_class_of_one_member_is_kept_for_training():
+def test_stratified_order_keeps_a_class_of_one_member_for_training():
     labels = torch.tensor([0] * 40 + [1])
     assert 40 not in stratified_order(labels, seed=0)[: round(0.4 * 41)]
 
@@ -109,7 +109,7 @@ def test_a_class_of_one_member_is_kept_for_training():
 # batches
 
 
-def test_normalised_training_images_have_mean_0_and_deviation_1(image_folder):
+def test_inputs_of_the_training_part_have_mean_0_and_deviation_1(image_folder):
     data = load_data(RunConfig(dataset="folder", data_root=str(image_folder), validation_fraction=0.2))
     mean, std = data.mean_and_std
     pixels = data.train[:].double()
@@ -121,13 +121,13 @@ def test_normalised_training_images_have_mean_0_and_deviation_1(image_folder):
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_images_of_one_colour_do_not_divide_by_zero():
+def test_inputs_of_one_colour_do_not_divide_by_zero():
     data = load_data(RunConfig(train_size=10))
     data.train.stored.fill_(7)
     assert not data.inputs(data.train[:]).any()
 
 
-def test_a_batch_is_view_by_view(monkeypatch):
+def test_training_batches_are_view_by_view(monkeypatch):
     monkeypatch.setattr(ImageData, "augmented", lambda self, stored, config, generator: stored)
     config = RunConfig(loss="stcl", batch_size=16)
     data = load_data(config)
@@ -139,7 +139,7 @@ def test_a_batch_is_view_by_view(monkeypatch):
     assert [known[row] for row in rows(images[:16])] == labels.tolist()
 
 
-def test_an_epoch_is_a_shuffle_of_the_training_part():
+def test_training_batches_are_a_shuffle_of_the_training_part():
     config = RunConfig(loss="ce", augment=False, batch_size=100)
     data = load_data(config)
     batches = list(training_batches(data, config, epoch=1))
@@ -149,13 +149,13 @@ def test_an_epoch_is_a_shuffle_of_the_training_part():
     assert set(seen) <= set(rows(data.inputs(data.train[:])))
 
 
-def test_fewer_images_than_a_batch_are_one_batch():
+def test_training_batches_make_one_batch_of_fewer_images():
     config = RunConfig(loss="ce", train_size=20, batch_size=64)
     (batch,) = training_batches(load_data(config), config, epoch=1)
     assert len(batch[1]) == 20
 
 
-def test_seed_and_epoch_decide_on_order_and_views():
+def test_training_batches_follow_seed_and_epoch():
     def first(**changes):
         config = RunConfig(**{"loss": "stcl", "seed": 1} | changes)
         return next(training_batches(load_data(RunConfig(loss="stcl", seed=1)), config, epoch=epoch))[0]
@@ -170,7 +170,7 @@ def test_seed_and_epoch_decide_on_order_and_views():
     assert not torch.equal(images, first())
 
 
-def test_the_preview_shows_images_and_their_views():
+def test_preview_shows_images_and_their_views():
     config = RunConfig(loss="stcl")
     data = load_data(config)
     shown, names = data.preview(config)
@@ -254,7 +254,7 @@ def test_cifar_is_downloaded_once(cifar_server, tmp_path, dataset, classes, trai
     assert torch.equal(load_data(config).train[:], data.train[:])
 
 
-def test_a_download_that_was_cut_off_is_fetched_anew(cifar_server, tmp_path):
+def test_cifar_fetches_anew_a_download_that_was_cut_off(cifar_server, tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     (root / torchvision.datasets.CIFAR10.filename).write_bytes(b"half a file")
@@ -262,7 +262,7 @@ def test_a_download_that_was_cut_off_is_fetched_anew(cifar_server, tmp_path):
     assert len(data.test.labels) == 30
 
 
-def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch):
+def test_cifar_says_what_to_do_without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar.tar.gz")
     with pytest.raises(ConnectionError, match=r"cifar10 is not in .*data_root") as caught:
         load_data(RunConfig(dataset="cifar10", data_root=str(tmp_path)))
@@ -271,7 +271,7 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("dataset", ["digits", "moving_digits"])
-def test_an_epoch_can_be_taken_up_anywhere(dataset):
+def test_training_batches_start_at_any_batch(dataset):
     config = RunConfig(dataset=dataset, loss="stcl", time_steps=2, train_size=200, batch_size=32)
     data = load_data(config)
     whole = list(training_batches(data, config, epoch=3))

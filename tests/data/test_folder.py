@@ -24,7 +24,7 @@ from tcl_lib.utils import files
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 
-def test_folder_pixels_and_labels(image_folder):
+def test_load_folder_returns_the_pixels_and_labels_of_its_files(image_folder):
     train, test, classes = load_folder(image_folder, image_folder / "cache")
     assert classes == ["cat", "dog"]
     assert train.labels.tolist() == [0] * 6 + [1] * 6
@@ -36,7 +36,7 @@ def test_folder_pixels_and_labels(image_folder):
             assert (image.permute(1, 2, 0).numpy() == expected).all(), path
 
 
-def test_grey_and_palette_images_become_rgb(image_folder):
+def test_load_folder_makes_grey_and_palette_images_rgb(image_folder):
     path = image_folder / "train" / "cat" / "a.png"
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
     save_image(path, grey)
@@ -47,13 +47,13 @@ def test_grey_and_palette_images_become_rgb(image_folder):
         assert (train[index].numpy() == grey).all()
 
 
-def test_a_name_of_any_bytes(image_folder):
+def test_load_folder_reads_a_name_of_any_bytes(image_folder):
     path = image_folder / "train" / "cat" / "a.png"
     path.rename(os.fsdecode(os.fsencode(path.parent) + b"/caf\xe9.png"))
     assert len(load_folder(image_folder, image_folder / "cache")[0]) == 12
 
 
-def test_what_file_managers_leave_is_passed_over(image_folder):
+def test_load_folder_passes_over_what_file_managers_leave(image_folder):
     expected, _, _ = load_folder(image_folder, image_folder / "cache")
     for place in (image_folder / "train", image_folder / "train" / "cat"):
         (place / ".DS_Store").write_bytes(b"junk")
@@ -68,7 +68,7 @@ def cache_file(cache):
     return path
 
 
-def test_images_are_decoded_once(image_folder, tmp_path, caplog):
+def test_load_folder_decodes_once(image_folder, tmp_path, caplog):
     caplog.set_level(logging.INFO, "tcl_lib")
     cache = tmp_path / "cache"
     _, first, _ = load_folder(image_folder, cache)
@@ -83,7 +83,7 @@ def test_images_are_decoded_once(image_folder, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("change", ["content", "content alone", "time", "new", "gone", "renamed"])
-def test_the_cache_is_tied_to_its_files(image_folder, tmp_path, change):
+def test_load_folder_decodes_again_after_a_change_of_a_file(image_folder, tmp_path, change):
     cache = tmp_path / "cache"
     load_folder(image_folder, cache)
     path = image_folder / "train" / "cat" / "a.png"
@@ -112,7 +112,7 @@ def test_the_cache_is_tied_to_its_files(image_folder, tmp_path, change):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise", "other"])
-def test_a_damaged_cache_is_made_again(image_folder, tmp_path, damage):
+def test_load_folder_decodes_again_where_the_cache_is_damaged(image_folder, tmp_path, damage):
     cache = tmp_path / "cache"
     expected, _, _ = load_folder(image_folder, cache)
     path = cache_file(cache)
@@ -130,7 +130,7 @@ def test_a_damaged_cache_is_made_again(image_folder, tmp_path, damage):
         load_folder(image_folder, cache)
 
 
-def test_a_cache_that_cannot_be_written_is_a_warning(image_folder, tmp_path):
+def test_load_folder_warns_of_a_cache_that_cannot_be_written(image_folder, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.warns(UserWarning, match=r"cannot cache the decoded images, .*/file"):
         train, _, _ = load_folder(image_folder, tmp_path / "file")
@@ -322,7 +322,7 @@ def damage_folder(root, what):
         ("one class", "has 1 class folders, at least 2 are required"),
     ],
 )
-def test_bad_folders_are_named_in_one_line(image_folder, tmp_path, what, words):
+def test_load_folder_names_what_is_wrong_in_one_line(image_folder, tmp_path, what, words):
     name = damage_folder(image_folder, what)
     with pytest.raises((ValueError, FileNotFoundError), match=words) as caught:
         load_folder(image_folder, tmp_path / "cache")

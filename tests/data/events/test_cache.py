@@ -61,7 +61,7 @@ def made(caplog) -> int:
     return sum(int(line.split()[4]) for line in lines)
 
 
-def test_frames_are_made_once(recordings, tmp_path, caplog):
+def test_cached_frames_counts_once(recordings, tmp_path, caplog):
     first = frames(recordings, tmp_path)
     assert (first.counts == expected(recordings)).all()
     assert first.counts.dtype == np.uint8
@@ -76,14 +76,14 @@ def test_frames_are_made_once(recordings, tmp_path, caplog):
     assert made(caplog) == 0
 
 
-def test_many_recordings_are_made_by_all_cores(tmp_path, caplog):
+def test_cached_frames_counts_many_recordings_in_processes(tmp_path, caplog):
     recordings = [write(tmp_path / f"{index}.bin", index) for index in range(300)]
     assert (frames(recordings, tmp_path).counts == expected(recordings)).all()
     assert made(caplog) == 300
 
 
 @pytest.mark.parametrize("change", ["steps", "frame_by", "file", "content alone", "order", "fewer"])
-def test_whatever_shapes_the_frames_makes_others(recordings, tmp_path, caplog, change):
+def test_cached_frames_counts_again_after_a_change(recordings, tmp_path, caplog, change):
     frames(recordings, tmp_path)
     caplog.clear()
     options = {"steps": {"time_steps": 4}, "frame_by": {"frame_by": "count"}}.get(change, {})
@@ -105,7 +105,7 @@ def test_whatever_shapes_the_frames_makes_others(recordings, tmp_path, caplog, c
         assert (counts == expected(recordings)).all()
 
 
-def test_training_cannot_change_the_file(recordings, tmp_path):
+def test_cached_frames_maps_a_file_that_training_cannot_change(recordings, tmp_path):
     frames(recordings, tmp_path).counts[:] = 7
     assert (frames(recordings, tmp_path).counts == expected(recordings)).all()
 
@@ -121,7 +121,9 @@ def cache_file(tmp_path, name: str) -> Path:
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("name", ["frames", "frames.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "long", "empty"])
-def test_damaged_frames_are_made_again_with_a_warning(recordings, tmp_path, caplog, name, damage, seed):
+def test_cached_frames_counts_damaged_frames_again_with_a_warning(
+    recordings, tmp_path, caplog, name, damage, seed
+):
     recordings = recordings[:8]
     right = frames(recordings, tmp_path).counts.copy()
     path = cache_file(tmp_path, name)
@@ -141,7 +143,7 @@ def test_damaged_frames_are_made_again_with_a_warning(recordings, tmp_path, capl
 
 
 @pytest.mark.parametrize("name", ["frames", "frames.json"])
-def test_missing_frames_are_made_again(recordings, tmp_path, caplog, name):
+def test_cached_frames_counts_missing_frames_again(recordings, tmp_path, caplog, name):
     right = frames(recordings, tmp_path).counts.copy()
     cache_file(tmp_path, name).unlink()
     caplog.clear()
@@ -176,7 +178,7 @@ def temporary_files(tmp_path) -> list[Path]:
 
 
 @pytest.mark.parametrize("seconds", [0, 0.2, 0.6])
-def test_after_a_kill_the_frames_are_made_again(tmp_path, caplog, seconds):
+def test_cached_frames_counts_again_after_a_kill(tmp_path, caplog, seconds):
     recordings = [write(tmp_path / f"{index}.bin", index, events=40_000) for index in range(600)]
     process = build(tmp_path, start_new_session=True)
     while not temporary_files(tmp_path):
@@ -195,14 +197,14 @@ def test_after_a_kill_the_frames_are_made_again(tmp_path, caplog, seconds):
     assert made(caplog) == 0
 
 
-def test_an_error_leaves_no_frames_behind(recordings, tmp_path):
+def test_cached_frames_leaves_no_frames_behind_after_an_error(recordings, tmp_path):
     recordings[30].path.write_bytes(b"abc")
     with pytest.raises(ValueError, match=r"/30\.bin: is truncated"):
         frames(recordings, tmp_path)
     assert {path.name for path in (tmp_path / "cache").glob("set-*/*")} <= {"lock"}
 
 
-def test_a_second_process_waits_for_the_first(recordings, tmp_path):
+def test_cached_frames_waits_for_another_process(recordings, tmp_path):
     frames(recordings, tmp_path)
     with FileLock(cache_file(tmp_path, "lock")):
         process = build(tmp_path)
@@ -283,7 +285,7 @@ print([1024 * int(status.split("VmHWM:")[1].split()[0]) for status in statuses])
 """
 
 
-def test_memory_does_not_grow_with_the_recordings(tmp_path):
+def test_cached_frames_takes_memory_independent_of_the_recordings(tmp_path):
     script = BUILD + PEAKS
     for index in range(500):
         write(tmp_path / f"{index}.bin", index, side=200)
@@ -320,7 +322,9 @@ class Burst:
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(255, np.uint8), (256, np.uint16), (65_535, np.uint16)])
-def test_a_count_takes_two_bytes_where_it_needs_them(recordings, tmp_path, caplog, count, dtype):
+def test_cached_frames_takes_two_bytes_per_count_where_one_is_too_few(
+    recordings, tmp_path, caplog, count, dtype
+):
     with_burst = [*recordings, Burst(count)]
     counts = frames(with_burst, tmp_path).counts
     assert counts.dtype == dtype
@@ -331,7 +335,7 @@ def test_a_count_takes_two_bytes_where_it_needs_them(recordings, tmp_path, caplo
     assert made(caplog) == 0
 
 
-def test_a_count_beyond_two_bytes_is_refused(recordings, tmp_path):
+def test_cached_frames_refuses_a_count_beyond_two_bytes(recordings, tmp_path):
     with pytest.raises(
         ValueError, match=r"burst: a pixel has 65536 events in a frame.*increase time_steps=3"
     ):
@@ -339,7 +343,7 @@ def test_a_count_beyond_two_bytes_is_refused(recordings, tmp_path):
 
 
 @pytest.mark.parametrize("place", [0, 30, COUNT - 1])
-def test_a_bad_recording_is_named_or_left_out(recordings, tmp_path, caplog, place):
+def test_cached_frames_names_or_leaves_out_a_bad_recording(recordings, tmp_path, caplog, place):
     recordings[place].path.write_bytes(b"abc")
     with pytest.raises(ValueError, match=rf"/{place}\.bin: is truncated"):
         frames(recordings, tmp_path)
@@ -352,7 +356,7 @@ def test_a_bad_recording_is_named_or_left_out(recordings, tmp_path, caplog, plac
         frames(recordings, tmp_path)  # frames without it exist by now
 
 
-def test_a_recording_that_can_be_read_again_is_counted(recordings, tmp_path, monkeypatch):
+def test_cached_frames_counts_a_recording_that_can_be_read_again(recordings, tmp_path, monkeypatch):
     read = RecordingFile.read
 
     def fail(recording):
@@ -369,19 +373,19 @@ def test_a_recording_that_can_be_read_again_is_counted(recordings, tmp_path, mon
     assert (again.counts == expected(recordings[:20])).all()
 
 
-def test_workers_import_no_torch():
+def test_cached_frames_imports_no_torch():
     code = "import sys, tcl_lib.data.events.cache; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr
 
 
-def test_recordings_of_two_sensors_are_refused(recordings, tmp_path):
+def test_cached_frames_refuses_recordings_of_two_sensors(recordings, tmp_path):
     other = write(tmp_path / "other.bin", 0, side=20)
     with pytest.raises(ValueError, match=r"other\.bin: has a 20x20 sensor, but .*/0\.bin has 34x34"):
         frames([*recordings, other], tmp_path, skip_bad=True)  # it may be the first that does not belong
 
 
-def test_nothing_but_bad_recordings_is_an_error(recordings, tmp_path):
+def test_cached_frames_refuses_bad_recordings_alone(recordings, tmp_path):
     for recording in recordings:
         recording.path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"/0\.bin: has no events; every other recording is bad, too"):

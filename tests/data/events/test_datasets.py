@@ -61,7 +61,7 @@ def folder(root, **changes) -> RunConfig:
 # a folder of recordings
 
 
-def test_a_folder_of_recordings(tree):
+def test_events_folder_returns_the_frames_and_labels_of_its_files(tree):
     data = load_data(folder(tree, time_steps=5))
     assert [len(part) for part in (data.train, data.validation, data.test)] == [18, 2, 8]
     assert data.classes == ["left", "right"]
@@ -78,7 +78,7 @@ def test_a_folder_of_recordings(tree):
         assert torch.equal(right.long(), part.labels)
 
 
-def test_parts_are_disjoint_and_drawn_with_the_seed(tree):
+def test_load_data_draws_disjoint_parts_of_recordings_with_the_seed(tree):
     one, other = (load_data(folder(tree, seed=seed)) for seed in (0, 1))
     parts = [set(part.indices.tolist()) for part in (one.train, one.validation, one.test)]
     assert set.union(*parts) == set(range(28))
@@ -87,7 +87,7 @@ def test_parts_are_disjoint_and_drawn_with_the_seed(tree):
     assert torch.equal(one.test.indices, other.test.indices)
 
 
-def test_a_sample_is_read_when_it_is_asked_for(tree):
+def test_load_data_maps_frames_from_one_file(tree):
     data = load_data(folder(tree))
     assert data.train.stored.data_ptr() == data.test.stored.data_ptr()  # one file, mapped
     assert data.train[torch.tensor([3, 1])].shape == (2, 4, 2, 12, 20)
@@ -105,18 +105,18 @@ def test_a_sample_is_read_when_it_is_asked_for(tree):
         ),
     ],
 )
-def test_what_is_wrong_in_a_folder_is_named(tree, change, words):
+def test_events_folder_names_what_is_wrong(tree, change, words):
     change(tree)
     with pytest.raises(ValueError, match=words):
         load_data(folder(tree))
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_events_folder_names_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.*: has no train/"):
         load_data(folder(tmp_path / "nowhere"))
 
 
-def test_bad_recordings_are_skipped_and_counted(tree):
+def test_events_folder_skips_and_counts_bad_recordings(tree):
     whole = load_data(folder(tree))
     for name in ("train/left/3.npz", "train/right/0.npz", "test/left/0.npz"):
         (tree / name).write_bytes(b"no")
@@ -130,7 +130,7 @@ def test_bad_recordings_are_skipped_and_counted(tree):
     assert data.test.labels.tolist() == [0] * 3 + [1] * 4
 
 
-def test_no_sound_recording_left_is_an_error(tree):
+def test_events_folder_refuses_a_part_of_bad_recordings_alone(tree):
     for path in tree.glob("test/*/*"):
         path.write_bytes(b"no")
     with pytest.raises(ValueError, match="the training or the test set has only bad recordings"):
@@ -174,13 +174,13 @@ def test_fingerprint_of_recordings_follows_their_content_alone(tree, tmp_path):
     assert [part for part in before if before[part] != after[part]] == ["test"]
 
 
-def test_a_broken_link_is_named(tree):
+def test_events_folder_names_a_broken_link(tree):
     (tree / "test" / "left" / "9.npz").symlink_to(tree / "nowhere.npz")
     with pytest.raises(ValueError, match=r"9\.npz: is not a file, or is a broken link"):
         load_data(folder(tree))
 
 
-def test_a_recording_in_both_parts_is_refused(monkeypatch):
+def test_load_data_refuses_a_recording_in_both_parts(monkeypatch):
     monkeypatch.setattr(datasets, "digit_split", lambda labels: (torch.arange(3), torch.arange(2, 5)))
     with pytest.raises(ValueError, match="simulated recording 2: is in the training and in the test set"):
         load_data(RunConfig(dataset="moving_digits"))
@@ -210,7 +210,7 @@ def numbers(stored: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return labels * 1000 + (high - 16 * labels) % 128 * 128 + low
 
 
-def test_dvs_cifar10_is_split_as_named(dvs_cifar10, tmp_path, monkeypatch):
+def test_dvs_cifar10_has_the_split_named(dvs_cifar10, tmp_path, monkeypatch):
     monkeypatch.setattr("tcl_lib.utils.paths.cache", lambda: dvs_cifar10 / "cache")
     for split in ("tet", "tebn", "spikingjelly", "seeded"):
         config = RunConfig(
@@ -226,7 +226,7 @@ def test_dvs_cifar10_is_split_as_named(dvs_cifar10, tmp_path, monkeypatch):
         assert f"{split} split" in config.data_label
 
 
-def test_a_missing_recording_is_named(dvs_cifar10):
+def test_dvs_cifar10_names_a_missing_or_empty_recording(dvs_cifar10):
     config = RunConfig(dataset="dvs_cifar10", data_root=str(dvs_cifar10), time_steps=1)
     path = dvs_cifar10 / "cat" / "cifar10_cat_417.aedat"
     content = path.read_bytes()
@@ -264,7 +264,7 @@ def cats(tmp_path):
         ["0.AEDAT", "1.aedat", "2.aedat"],
     ],
 )
-def test_recordings_are_known_by_their_number(cats, names):
+def test_order_by_number_takes_the_number_from_the_name(cats, names):
     assert cats(*names[::-1], "._cifar10_cat_1.aedat", ".DS_Store", "readme.txt") == names
 
 
@@ -289,12 +289,12 @@ def test_recordings_are_known_by_their_number(cats, names):
         (["0.aedat", "1.aedat", "2.aedat", "3.aedat"], r"3\.aedat: is not a recording of this class"),
     ],
 )
-def test_what_does_not_belong_to_a_class_is_named(cats, names, words):
+def test_order_by_number_names_what_does_not_belong_to_a_class(cats, names, words):
     with pytest.raises(ValueError, match=words):
         cats(*names)
 
 
-def test_both_ways_to_lie_there(tmp_path):
+def test_find_folder_finds_a_dataset_in_the_root_or_below(tmp_path):
     for folder in (tmp_path, tmp_path / "CIFAR10DVS"):
         for name in datasets.CIFAR_CLASSES:
             (folder / name).mkdir(parents=True)
@@ -368,7 +368,7 @@ def test_nmnist_is_downloaded_once(host, tmp_path, capsys, caplog):
     assert asked == []
 
 
-def test_nmnist_that_lies_there_is_checked_by_count_and_size(host, tmp_path):
+def test_nmnist_checks_files_by_count_and_size(host, tmp_path):
     for part in ("Train", "Test"):
         zipfile.ZipFile(io.BytesIO(nmnist_archive(part))).extractall(tmp_path)
     config = RunConfig(dataset="nmnist", data_root=str(tmp_path), validation_fraction=0.2)
@@ -391,7 +391,7 @@ def test_nmnist_that_lies_there_is_checked_by_count_and_size(host, tmp_path):
     assert host[1] == []
 
 
-def test_a_part_that_was_not_downloaded_is(host, tmp_path):
+def test_nmnist_downloads_a_missing_part(host, tmp_path):
     _, asked = host
     config = RunConfig(dataset="nmnist", data_root=str(tmp_path), validation_fraction=0.2)
     load_data(config)
@@ -402,7 +402,7 @@ def test_a_part_that_was_not_downloaded_is(host, tmp_path):
 
 
 @pytest.mark.parametrize("cut", ["the archive", "the files", "nothing"])
-def test_a_download_that_was_cut_off_is_fetched_or_unpacked_anew(host, tmp_path, cut):
+def test_download_fetches_or_unpacks_anew_what_was_cut_off(host, tmp_path, cut):
     files, asked = host
     config = RunConfig(dataset="nmnist", data_root=str(tmp_path), validation_fraction=0.2)
     expected = load_data(config).train[:]
@@ -438,7 +438,7 @@ def test_a_download_that_was_cut_off_is_fetched_or_unpacked_anew(host, tmp_path,
         ),
     ],
 )
-def test_a_download_that_fails_says_what_to_do_by_hand(host, tmp_path, dataset, steps, answer):
+def test_download_says_what_to_do_by_hand_where_it_fails(host, tmp_path, dataset, steps, answer):
     files, _ = host
     files["/train"] = files["/dvs"] = answer
     config = RunConfig(dataset=dataset, data_root=str(tmp_path))
@@ -446,7 +446,7 @@ def test_a_download_that_fails_says_what_to_do_by_hand(host, tmp_path, dataset, 
         load_data(config)
 
 
-def test_without_a_network_too(tmp_path, monkeypatch):
+def test_download_says_that_there_is_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(tonic.datasets.CIFAR10DVS, "url", "http://127.0.0.1:1/dvs")
     with pytest.raises(ConnectionError, match=r"dvs_cifar10 is not in .*Connection refused"):
         load_data(RunConfig(dataset="dvs_cifar10", data_root=str(tmp_path)))
@@ -462,7 +462,7 @@ def event_data(counts: torch.Tensor, frame_size: int | None = None, count_scale:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
-def test_counts_as_they_are(dtype):
+def test_inputs_are_the_counts_without_a_scale(dtype):
     counts = torch.randint(0, 200, (3, 4, 2, 6, 5)).to(dtype)
     inputs = event_data(counts).inputs(counts)
     assert inputs.shape == (4, 3, 2, 6, 5)
@@ -472,7 +472,7 @@ def test_counts_as_they_are(dtype):
             assert torch.equal(inputs[t, sample], counts[sample, t].float())
 
 
-def test_the_largest_count_of_a_frame_becomes_1():
+def test_frames_with_count_scale_max_have_a_largest_count_of_1():
     counts = torch.randint(0, 9, (3, 4, 2, 6, 5), dtype=torch.uint8)
     counts[1, 2] = 0  # nothing happened
     frames = event_data(counts, count_scale="max").frames(counts)
@@ -481,7 +481,7 @@ def test_the_largest_count_of_a_frame_becomes_1():
         assert_close(frames[sample, t], counts[sample, t] / largest)
 
 
-def test_polarities_stay_apart_when_frames_are_resized():
+def test_frames_are_resized_with_polarities_apart():
     counts = torch.zeros(1, 1, 2, 128, 128, dtype=torch.uint8)
     counts[:, :, 0] = torch.randint(0, 4, (128, 128))  # OFF alone
     frames = event_data(counts, frame_size=48).frames(counts)
@@ -494,7 +494,7 @@ def test_polarities_stay_apart_when_frames_are_resized():
     assert torch.equal(off, alone[0, 0])
 
 
-def test_an_even_frame_stays_even():
+def test_frames_stay_even_when_resized():
     counts = torch.full((2, 3, 2, 34, 34), 7, dtype=torch.uint8)
     frames = event_data(counts, frame_size=20).frames(counts)
     assert_close(frames, torch.full((2, 3, 2, 20, 20), 7.0))
@@ -509,14 +509,14 @@ def test_an_even_frame_stays_even():
         ((30, 30), 60, (60, 60)),
     ],
 )
-def test_the_shorter_side_is_the_frame_size(sensor, frame_size, expected):
+def test_input_shape_has_the_frame_size_as_its_shorter_side(sensor, frame_size, expected):
     counts = torch.zeros(1, 1, 2, *sensor, dtype=torch.uint8)
     data = event_data(counts, frame_size)
     assert data.input_shape == (2, *expected)
     assert data.inputs(counts).shape[-3:] == data.input_shape
 
 
-def test_the_first_steps_are_the_first_frames():
+def test_predict_sees_the_first_frames_at_the_first_steps():
     """Stopping after t steps is having seen t frames: the network looks at none that is still to come."""
     config = RunConfig(dataset="moving_digits", time_steps=5, train_size=60)
     data = load_data(config)
@@ -532,7 +532,7 @@ def test_the_first_steps_are_the_first_frames():
         assert table["cumulative"][t - 1] == pytest.approx(100 * right.double().mean().item(), abs=1.0)
 
 
-def test_a_large_sensor_can_be_looked_at():
+def test_preview_shows_a_large_sensor():
     counts = torch.randint(1, 4, (2, 10, 2, 720, 700), dtype=torch.uint8)
     pictures, _ = event_data(counts, frame_size=600).preview(RunConfig(dataset="nmnist", loss="stcl"))
     assert pictures.shape == (6, 10, 3, 617, 600)
@@ -542,7 +542,7 @@ def test_a_large_sensor_can_be_looked_at():
 
 
 @pytest.mark.parametrize("loss", ["tcl", "stcl"])
-def test_batches_are_time_first_and_view_by_view(tree, monkeypatch, loss):
+def test_training_batches_of_frames_are_time_first_and_view_by_view(tree, monkeypatch, loss):
     monkeypatch.setattr(EventData, "augmented", lambda self, frames, config, generator: frames)
     config = folder(tree, loss=loss, batch_size=8, time_steps=3)
     data = load_data(config)
@@ -559,7 +559,7 @@ def test_batches_are_time_first_and_view_by_view(tree, monkeypatch, loss):
     assert torch.equal(inputs[:, :8], inputs[:, -8:])  # nothing augmented: the views are the recording
 
 
-def test_two_views_differ_and_a_seed_repeats_them(tree):
+def test_training_batches_of_frames_follow_seed_and_epoch(tree):
     config = folder(tree, loss="stcl", batch_size=8, event_augmentation="nda")
     data = load_data(config)
     first, again, later = (next(training_batches(data, config, epoch))[0] for epoch in (1, 1, 2))
@@ -568,7 +568,7 @@ def test_two_views_differ_and_a_seed_repeats_them(tree):
     assert not torch.equal(first[:, :8], first[:, 8:])
 
 
-def test_the_preview_is_a_column_a_step(tree):
+def test_preview_has_a_column_per_step(tree):
     config = folder(tree, loss="stcl", time_steps=12)
     data = load_data(config)
     pictures, names = data.preview(config)
@@ -587,7 +587,7 @@ def test_the_preview_is_a_column_a_step(tree):
 
 
 @needs_recordings
-def test_real_recordings_of_a_dvs128_become_frames(tmp_path):
+def test_events_folder_reads_real_recordings_of_a_dvs128(tmp_path):
     for part, session in (("train", "A"), ("test", "B")):
         for label in ("box", "mug", "scissors"):
             (tmp_path / "real" / part / label).mkdir(parents=True)
@@ -610,7 +610,7 @@ def test_real_recordings_of_a_dvs128_become_frames(tmp_path):
 
 
 @needs_recordings
-def test_the_picture_of_a_real_recording_stands_upright():
+def test_read_recording_gives_an_upright_picture_of_a_real_recording():
     # a mug held before the camera: its walls come closer together downwards
     mug = read_recording(RECORDINGS / "dvs128-biolab" / "sessionA" / "mug.aedat")
     window = (mug.t - mug.t[0] >= 3_000_000) & (mug.t - mug.t[0] < 3_300_000)

@@ -28,7 +28,7 @@ def shift_of(view: torch.Tensor, sample: torch.Tensor, limit: int) -> tuple[int,
     return None
 
 
-def test_roll_is_torch_s_roll_by_up_to_5_pixels():
+def test_augment_frames_rolls_as_torch_by_up_to_5_pixels():
     x = frames()
     shifts = [shift_of(view, sample, ROLL) for view, sample in zip(views(x), x, strict=True)]
     assert None not in shifts  # the same shift in all frames and both polarities
@@ -37,13 +37,13 @@ def test_roll_is_torch_s_roll_by_up_to_5_pixels():
 
 
 @pytest.mark.parametrize(("side", "limit"), [(12, 1), (34, 4), (48, 5), (128, 5)])
-def test_smaller_frames_are_moved_less(side, limit):
+def test_augment_frames_moves_smaller_frames_less(side, limit):
     x = frames(30, 1, side, side)
     shifts = [shift_of(view, sample, limit) for view, sample in zip(views(x), x, strict=True)]
     assert max(max(map(abs, shift)) for shift in shifts) == limit
 
 
-def test_half_of_the_samples_are_mirrored():
+def test_augment_frames_mirrors_half_of_the_samples():
     x = frames(200, 1, 8, 6)
     mirrored = [
         shift_of(view, sample, 1) is None and shift_of(view, sample.flip(-1), 1) is not None
@@ -66,7 +66,7 @@ def affine(sample: torch.Tensor, rows_of, columns_of) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("degrees", [-29, -11, 7, 29])
-def test_nda_does_one_of_four_things(monkeypatch, degrees):
+def test_augment_frames_with_nda_does_one_of_four_things(monkeypatch, degrees):
     angle = math.radians(degrees)
     monkeypatch.setattr(augment, "random_angles", lambda batch, *_: torch.full((batch,), angle))
     x = frames(40, 2, 15, 13)
@@ -89,14 +89,14 @@ def test_nda_does_one_of_four_things(monkeypatch, degrees):
     assert set(kinds) == {"roll", "rotate", "shear", "cutout"}
 
 
-def test_angles_are_up_to_30_degrees_either_way():
+def test_random_angles_are_up_to_30_degrees_either_way():
     angles = augment.random_angles(2000, Generator().manual_seed(0))
     assert angles.min().item() == pytest.approx(math.radians(-30), abs=0.01)
     assert angles.max().item() == pytest.approx(math.radians(30), abs=0.01)
     assert angles.mean().abs() < 0.03
 
 
-def test_cutout_is_a_square_of_up_to_a_sixth_of_the_side():
+def test_augment_frames_cuts_out_a_square_of_up_to_a_sixth_of_the_side():
     x = frames(300)
     view = views(x, kind="nda")
     sides = []
@@ -112,7 +112,7 @@ def test_cutout_is_a_square_of_up_to_a_sixth_of_the_side():
     assert max(sides) == 8
 
 
-def test_the_kinds_are_drawn_alike_often_and_from_the_generator_alone():
+def test_augment_frames_draws_the_kinds_alike_often_from_the_generator_alone():
     x = frames(400, 1)
     one = views(x, 3, kind="nda", flip=True)
     torch.manual_seed(99)
@@ -122,7 +122,7 @@ def test_the_kinds_are_drawn_alike_often_and_from_the_generator_alone():
     assert 0.2 < kept < 0.35  # only a roll loses nothing, and a turn by next to nothing
 
 
-def test_the_samples_given_stay_as_they_are():
+def test_augment_frames_leaves_its_input_as_it_is():
     x = frames(8)
     before = x.clone()
     views(x, kind="nda", flip=True)
@@ -131,7 +131,7 @@ def test_the_samples_given_stay_as_they_are():
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 1, 7), (2, 1, 5, 3)])
 @pytest.mark.parametrize("kind", ["roll", "nda"])
-def test_frames_of_any_shape(shape, kind):
+def test_augment_frames_takes_any_shape(shape, kind):
     batch, steps, height, width = shape
     x = frames(batch, steps, height, width)
     assert views(x, kind=kind, flip=True).shape == x.shape

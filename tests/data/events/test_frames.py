@@ -21,7 +21,7 @@ def recording(count: int, size: tuple[int, int], seed: int = 0, duration: int = 
     )
 
 
-def test_frames_by_hand():
+def test_count_frames_by_hand():
     t = np.array([100, 104, 105, 109, 109, 119])
     x, y, p = np.array([0, 1, 2, 0, 0, 2]), np.array([0, 0, 1, 1, 1, 1]), np.array([0, 1, 1, 0, 0, 1])
     events = Events(x, y, t, p, (3, 2))
@@ -39,7 +39,7 @@ def test_frames_by_hand():
 @pytest.mark.parametrize("frame_by", ["time", "count"])
 @pytest.mark.parametrize("time_steps", [1, 2, 3, 7, 10, 600])
 @pytest.mark.parametrize("duration", [1, 9, 1000, 10**6])
-def test_frames_are_those_of_a_plain_loop(frame_by, time_steps, duration):
+def test_count_frames_equals_a_plain_loop(frame_by, time_steps, duration):
     events = recording(500, (7, 5), seed=time_steps, duration=duration)
     expected = np.zeros((time_steps, 2, 5, 7), int)
     length = int(events.t[-1] - events.t[0]) + 1
@@ -51,14 +51,14 @@ def test_frames_are_those_of_a_plain_loop(frame_by, time_steps, duration):
     assert frames.sum() == 500
 
 
-def test_one_event_is_in_the_first_frame():
+def test_count_frames_puts_a_single_event_into_the_first_frame():
     events = Events(*(np.array([value]) for value in (2, 1, 77, 1)), (3, 2))
     for frame_by in ("time", "count"):
         frames = count_frames(events, 4, frame_by)
         assert frames.sum() == frames[0, 1, 1, 2] == 1
 
 
-def test_times_of_any_size_do_not_overflow():
+def test_count_frames_takes_times_of_any_size():
     t = np.array([0, 2**62, 2**63 - 2])
     events = Events(np.zeros(3, int), np.zeros(3, int), t, np.zeros(3, int), (1, 1))
     assert count_frames(events, 10, "time").sum((1, 2, 3)).tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
@@ -71,20 +71,20 @@ def structured(events: Events) -> np.ndarray:
     return array
 
 
-def test_frames_of_equal_count_are_tonic_s():
+def test_count_frames_of_equal_count_equals_tonic():
     events = recording(5000, (34, 34))
     theirs = tonic.transforms.ToFrame((34, 34, 2), n_event_bins=10)(structured(events))
     assert (count_frames(events, 10, "count") == theirs).all()
 
 
-def test_frames_of_equal_duration_are_tonic_s():
+def test_count_frames_of_equal_duration_equals_tonic():
     events = recording(5000, (34, 34), duration=9_990)
     events.t[0], events.t[-1] = 0, 9_999
     theirs = tonic.transforms.ToFrame((34, 34, 2), time_window=1000, end_time=10_000)(structured(events))
     assert (count_frames(events, 10, "time") == theirs).all()
 
 
-def test_it_is_faster_than_tonic():
+def test_count_frames_is_faster_than_tonic():
     # as many events as a recording of DVS-CIFAR10 has
     events = recording(200_000, (128, 128))
     array, to_frame = structured(events), tonic.transforms.ToFrame((128, 128, 2), n_time_bins=10)

@@ -42,7 +42,7 @@ def columns(events) -> dict[str, list]:
 # AEDAT 2.0
 
 
-def test_aedat_by_hand(tmp_path):
+def test_read_recording_reads_aedat_by_hand(tmp_path):
     # bit 0: 1 is OFF; bits 1-7: column from the right; bits 8-14: row from the bottom
     path = aedat2(tmp_path / "a.aedat", (0, 10), (1, 10), (5 << 1, 30), (127 << 8 | 127 << 1, 31))
     events = read_recording(path)
@@ -56,18 +56,18 @@ def test_aedat_by_hand(tmp_path):
 
 
 @pytest.mark.parametrize("start", [0, 2**31 - 3, 2**32 - 3], ids=["0", "2^31", "2^32"])
-def test_aedat_times_go_on_where_their_counter_does_not(tmp_path, start):
+def test_read_recording_continues_aedat_times_where_their_counter_wraps(tmp_path, start):
     passed = [0, 1, 2, 5, 5, 2_000_000_000]
     path = aedat2(tmp_path / "a.aedat", *((0, (start + t) % 2**32) for t in passed))
     assert read_recording(path).t.tolist() == [start + t for t in passed]
 
 
-def test_aedat_events_of_no_pixel_are_left_out(tmp_path):
+def test_read_recording_leaves_out_aedat_events_of_no_pixel(tmp_path):
     path = aedat2(tmp_path / "a.aedat", (0, 1), (0x8000, 2), (0x80000000, 3), (2, 4))
     assert read_recording(path).t.tolist() == [1, 4]
 
 
-def test_aedat_fields_are_tonic_s(tmp_path):
+def test_read_recording_reads_aedat_fields_as_tonic_does(tmp_path):
     random = np.random.default_rng(0)
     t = np.sort(random.integers(0, 2**31, 500))
     path = aedat2(
@@ -93,7 +93,7 @@ def test_aedat_fields_are_tonic_s(tmp_path):
         (HEADER + struct.pack(">4I", 0, 9, 0, 8), "timestamps decrease after event 1, from 9 to 8 us"),
     ],
 )
-def test_a_bad_aedat_is_named(tmp_path, content, words):
+def test_read_recording_names_a_bad_aedat(tmp_path, content, words):
     path = tmp_path / "bad.aedat"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"bad\.aedat: .*{words}") as caught:
@@ -104,7 +104,7 @@ def test_a_bad_aedat_is_named(tmp_path, content, words):
 # N-MNIST
 
 
-def test_nmnist_by_hand(tmp_path):
+def test_read_recording_reads_nmnist_by_hand(tmp_path):
     path = nmnist(tmp_path / "a.bin", (1, 2, 0, 0), (33, 0, 1, 70_000), (0, 33, 1, 2**23 - 1))
     events = read_recording(path)
     expected = {"x": [1, 33, 0], "y": [2, 0, 33], "t": [0, 70_000, 2**23 - 1], "p": [0, 1, 1]}
@@ -113,7 +113,7 @@ def test_nmnist_by_hand(tmp_path):
     assert columns(read_recording(path.rename(tmp_path / "a.bs2"))) == expected
 
 
-def test_nmnist_is_as_tonic_reads_it(tmp_path):
+def test_read_recording_reads_nmnist_as_tonic_does(tmp_path):
     random = np.random.default_rng(0)
     t = np.sort(random.integers(0, 2**20, 400)).tolist()
     y = random.integers(0, 34, 400)
@@ -126,7 +126,7 @@ def test_nmnist_is_as_tonic_reads_it(tmp_path):
     assert columns(events) == {name: theirs[name].tolist() for name in "xytp"}
 
 
-def test_a_bin_of_a_larger_sensor_can_be_read(tmp_path):
+def test_read_recording_reads_a_bin_of_a_larger_sensor(tmp_path):
     path = nmnist(tmp_path / "a.bin", (200, 150, 1, 3))
     with pytest.raises(
         ValueError, match=r"a\.bin: 1 events outside the 34x34 sensor, the first at x=200, y=150"
@@ -144,7 +144,7 @@ def test_a_bin_of_a_larger_sensor_can_be_read(tmp_path):
         (((1, 1, 1, 5), (1, 1, 1, 4)), b"", "timestamps decrease after event 1, from 5 to 4 us"),
     ],
 )
-def test_a_bad_bin_is_named(tmp_path, events, tail, words):
+def test_read_recording_names_a_bad_bin(tmp_path, events, tail, words):
     path = nmnist(tmp_path / "bad.bin", *events, tail=tail)
     with pytest.raises(ValueError, match=rf"bad\.bin: {words}"):
         read_recording(path)
@@ -171,7 +171,7 @@ def aedat4(path: Path, count: int = 3000, width: int = 64, height: int = 48) -> 
     return events
 
 
-def test_aedat4_is_what_its_maker_s_library_wrote(tmp_path):
+def test_read_recording_reads_aedat4_as_its_maker_s_library_wrote_it(tmp_path):
     expected = aedat4(tmp_path / "a.aedat4")
     events = read_recording(tmp_path / "a.aedat4")
     assert columns(events) == expected
@@ -179,7 +179,7 @@ def test_aedat4_is_what_its_maker_s_library_wrote(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9])
-def test_an_aedat4_that_is_cut_off_is_named(tmp_path, share):
+def test_read_recording_names_an_aedat4_that_is_cut_off(tmp_path, share):
     path = tmp_path / "bad.aedat4"
     aedat4(path)
     content = path.read_bytes()
@@ -189,7 +189,7 @@ def test_an_aedat4_that_is_cut_off_is_named(tmp_path, share):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_an_aedat4_with_wrong_bytes_is_read_or_named(tmp_path, seed):
+def test_read_recording_reads_or_names_an_aedat4_with_wrong_bytes(tmp_path, seed):
     path = tmp_path / "bad.aedat4"
     aedat4(path)
     content = bytearray(path.read_bytes())
@@ -207,7 +207,7 @@ def test_an_aedat4_with_wrong_bytes_is_read_or_named(tmp_path, seed):
     assert "\n" not in message
 
 
-def test_a_damaged_polarity_is_named(tmp_path, monkeypatch):
+def test_read_recording_names_a_damaged_polarity(tmp_path, monkeypatch):
     events = np.zeros(3, EVENT)
     events["p"] = 1, 0, 129
     monkeypatch.setattr(recordings, "parse_aedat4", lambda content: (events, (64, 48)))
@@ -216,7 +216,7 @@ def test_a_damaged_polarity_is_named(tmp_path, monkeypatch):
         read_recording(tmp_path / "bad.aedat4")
 
 
-def test_a_sensor_size_that_is_not_the_file_s_is_refused(tmp_path):
+def test_read_recording_refuses_a_sensor_size_that_is_not_the_file_s(tmp_path):
     aedat4(tmp_path / "a.aedat4")
     with pytest.raises(ValueError, match=r"a\.aedat4: has a 64x48 sensor, but sensor_size is \[128, 128\]"):
         read_recording(tmp_path / "a.aedat4", (128, 128))
@@ -229,7 +229,7 @@ def test_a_sensor_size_that_is_not_the_file_s_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("p", [[0, 1, 1], [False, True, True]])
-def test_npz_by_hand(tmp_path, p):
+def test_read_recording_reads_npz_by_hand(tmp_path, p):
     events = read_recording(npz(tmp_path / "a.npz", p=p), (10, 10))
     assert columns(events) == {"x": [1, 2, 3], "y": [4, 5, 6], "t": [0, 5, 5], "p": [0, 1, 1]}
     assert events.sensor_size == (10, 10)
@@ -253,14 +253,14 @@ def test_npz_by_hand(tmp_path, p):
         ({"x": np.array([{}, {}, {}])}, r"is truncated, damaged or not NPZ \(Object arrays"),
     ],
 )
-def test_a_bad_npz_is_named(tmp_path, changes, words):
+def test_read_recording_names_a_bad_npz(tmp_path, changes, words):
     path = npz(tmp_path / "bad.npz", **changes)
     with pytest.raises(ValueError, match=rf"bad\.npz: {words}"):
         read_recording(path, (10, 10))
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 500])
-def test_an_npz_that_is_cut_off_is_named(tmp_path, kept):
+def test_read_recording_names_an_npz_that_is_cut_off(tmp_path, kept):
     path = npz(tmp_path / "bad.npz")
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match=r"bad\.npz: is truncated, damaged or not NPZ \(.+\)$"):
@@ -268,19 +268,19 @@ def test_an_npz_that_is_cut_off_is_named(tmp_path, kept):
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", ">i4", "u8", "i8"])
-def test_npz_of_any_whole_numbers(tmp_path, dtype):
+def test_read_recording_reads_npz_of_any_whole_numbers(tmp_path, dtype):
     path = npz(tmp_path / "a.npz", **{name: np.array([0, 5, 9], dtype) for name in "xyt"})
     events = read_recording(path, (10, 10))
     assert columns(events) == {"x": [0, 5, 9], "y": [0, 5, 9], "t": [0, 5, 9], "p": [0, 1, 1]}
     assert count_frames(events, 3, "time").sum((1, 2, 3)).tolist() == [1, 1, 1]
 
 
-def test_a_bin_has_240_rows(tmp_path):
+def test_read_recording_refuses_a_bin_of_more_than_240_rows(tmp_path):
     with pytest.raises(ValueError, match=r"a\.bin: sensor_size has 256 rows, the format allows 240"):
         read_recording(nmnist(tmp_path / "a.bin", (1, 1, 1, 1)), (256, 256))
 
 
-def test_an_npz_needs_the_sensor_size(tmp_path):
+def test_read_recording_needs_the_sensor_size_of_an_npz(tmp_path):
     with pytest.raises(ValueError, match=r"a\.npz: .*set sensor_size to \[width, height\]"):
         read_recording(npz(tmp_path / "a.npz"))
 
@@ -289,24 +289,24 @@ def test_an_npz_needs_the_sensor_size(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.dat", "a", "a.txt"])
-def test_another_format_is_refused(tmp_path, name):
+def test_read_recording_refuses_another_format(tmp_path, name):
     with pytest.raises(ValueError, match=r"is not a \.aedat, \.aedat4, \.bin, \.bs2, \.npz file"):
         read_recording(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", [".aedat", ".aedat4", ".bin", ".npz"])
-def test_a_file_that_is_not_there_is_named(tmp_path, suffix):
+def test_read_recording_names_a_file_that_is_not_there(tmp_path, suffix):
     with pytest.raises(ValueError, match=rf"gone\{suffix}: .*(cannot be read|No such file)"):
         read_recording(tmp_path / f"gone{suffix}", (1, 1))
 
 
-def test_a_camera_on_its_side_is_turned(tmp_path):
+def test_recording_file_turns_a_transposed_recording(tmp_path):
     path = nmnist(tmp_path / "a.bin", (200, 150, 1, 3))
     events = RecordingFile(path, (240, 180), transposed=True).read()
     assert (events.x[0], events.y[0], events.sensor_size) == (150, 200, (180, 240))
 
 
-def test_the_identity_is_the_file_s(tmp_path):
+def test_recording_file_identity_changes_with_the_file(tmp_path):
     path = nmnist(tmp_path / "a.bin", (1, 1, 1, 1))
     before = RecordingFile(path).identity
     assert before == RecordingFile(path).identity
@@ -319,7 +319,7 @@ def test_the_identity_is_the_file_s(tmp_path):
 
 
 @needs_recordings
-def test_dvs128_recordings_have_the_events_and_the_length_stated():
+def test_read_recording_finds_the_events_and_length_stated_of_dvs128():
     with open(RECORDINGS / "dvs128-biolab" / "recordings.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 18
@@ -332,7 +332,7 @@ def test_dvs128_recordings_have_the_events_and_the_length_stated():
 
 
 @needs_recordings
-def test_dvs128_windows_have_the_events_stated():
+def test_read_recording_finds_the_events_stated_of_dvs128_windows():
     with open(RECORDINGS / "dvs128-biolab" / "segments_300ms.csv") as file:
         rows = list(csv.DictReader(file))
     for name in {row["file"] for row in rows}:
@@ -343,7 +343,7 @@ def test_dvs128_windows_have_the_events_stated():
 
 
 @needs_recordings
-def test_nmnist_recordings_have_the_events_and_the_length_stated():
+def test_read_recording_finds_the_events_and_length_stated_of_nmnist():
     files = list((RECORDINGS / "nmnist-small").glob("*.bs2"))
     counts, ends = {"train": [], "test": []}, {"train": [], "test": []}
     for path in files:
@@ -359,7 +359,7 @@ def test_nmnist_recordings_have_the_events_and_the_length_stated():
 
 
 @needs_recordings
-def test_single_recordings_have_the_events_and_the_length_stated():
+def test_read_recording_finds_the_events_and_length_stated_of_single_files():
     events = read_recording(RECORDINGS / "tonic-samples" / "sample.aedat4")
     assert (len(events.t), events.sensor_size) == (111_954, (320, 240))
     assert (events.t[-1] - events.t[0]) / 1e6 == pytest.approx(0.590, abs=5e-4)
@@ -378,6 +378,6 @@ def test_single_recordings_have_the_events_and_the_length_stated():
         ("sample_stmnist.mat", "is not a .aedat"),
     ],
 )
-def test_real_files_that_cannot_be_read_are_named(name, words):
+def test_read_recording_names_real_files_that_cannot_be_read(name, words):
     with pytest.raises(ValueError, match=f"{name}: {words}"):
         read_recording(RECORDINGS / "tonic-samples" / name)

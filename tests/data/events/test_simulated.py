@@ -10,7 +10,7 @@ from tcl_lib.data.events.simulated import MovedImage, simulate
 DIGIT = load_digits().images[0] / 16
 
 
-def test_a_recording_follows_from_its_number():
+def test_moved_image_follows_from_its_number():
     pixels = (DIGIT * 255).astype(np.uint8).tobytes()
     one, again, other = (MovedImage(pixels, 8, number).read() for number in (5, 5, 6))
     for name in "xytp":
@@ -19,7 +19,7 @@ def test_a_recording_follows_from_its_number():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_events_are_in_order_and_on_the_sensor(seed):
+def test_simulate_gives_events_in_order_and_on_the_sensor(seed):
     events = simulate(DIGIT, np.random.default_rng(seed))
     width, height = events.sensor_size
     assert (np.diff(events.t) >= 0).all()
@@ -31,7 +31,7 @@ def test_events_are_in_order_and_on_the_sensor(seed):
     assert set(events.p.tolist()) == {0, 1}
 
 
-def test_the_path_is_closed_and_has_four_legs_at_45_degrees():
+def test_moved_image_has_a_closed_path_of_four_legs_at_45_degrees():
     dot = np.zeros((8, 8))
     dot[4, 4] = 1
     moved = simulated.moved_image(dot, start=0.0)
@@ -45,14 +45,14 @@ def test_the_path_is_closed_and_has_four_legs_at_45_degrees():
     assert straight.mean() > 0.9
 
 
-def test_a_shifted_image_is_between_its_pixels():
+def test_moved_image_interpolates_between_pixels():
     moved = simulated.moved_image(np.eye(6), start=0.125)
     assert moved.sum((1, 2)) == pytest.approx(6)
     assert ((moved >= 0) & (moved <= 1)).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_crossings_are_those_of_a_loop_over_the_pixels(seed):
+def test_crossings_equal_a_loop_over_the_pixels(seed):
     random = np.random.default_rng(seed)
     levels = random.normal(0, 0.5, (12, 4, 3)).cumsum(0)
     thresholds = random.uniform(0.2, 0.6, (4, 3))
@@ -71,7 +71,7 @@ def test_crossings_are_those_of_a_loop_over_the_pixels(seed):
     assert sorted(events) == sorted(expected)
 
 
-def test_a_pixel_that_comes_back_to_its_brightness_has_as_many_on_as_off_events(monkeypatch):
+def test_simulate_gives_as_many_on_as_off_events_where_brightness_returns(monkeypatch):
     monkeypatch.setattr(simulated, "NOISE", 0.0)
     events = simulate(DIGIT, np.random.default_rng(0))
     balance = np.zeros(events.sensor_size[::-1], int)
@@ -80,7 +80,7 @@ def test_a_pixel_that_comes_back_to_its_brightness_has_as_many_on_as_off_events(
     assert np.abs(balance).max() <= 3  # up to what is left below the threshold, and the two of the frame
 
 
-def test_an_even_image_gives_noise_alone():
+def test_simulate_gives_noise_alone_for_an_even_image():
     counts = [len(simulate(np.zeros((8, 8)), np.random.default_rng(seed)).t) - 2 for seed in range(300)]
     rate = simulated.NOISE * np.prod(simulated.SENSOR) * simulated.DURATION / 1e6
     assert np.mean(counts) == pytest.approx(rate, abs=4 * (rate / 300) ** 0.5)

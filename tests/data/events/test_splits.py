@@ -15,25 +15,25 @@ TESTS = {
 
 
 @pytest.mark.parametrize("split", ["tet", "tebn", "spikingjelly", "seeded"])
-def test_every_recording_is_in_one_part(split):
+def test_split_indices_puts_every_recording_into_one_part(split):
     train, test = split_indices(split, seed=3)
     assert sorted([*train, *test]) == list(range(10_000))
     assert np.bincount(test // 1000).tolist() == [100] * 10
 
 
 @pytest.mark.parametrize("split", TESTS)
-def test_the_test_recordings_are_those_published(split):
+def test_split_indices_gives_the_published_test_recordings(split):
     _, test = split_indices(split)
     assert test.tolist() == [1000 * label + number for label in range(10) for number in TESTS[split]]
 
 
-def test_spikingjelly_s_rule_gives_its_list():
+def test_split_indices_follows_spikingjelly_s_rule():
     names = sorted(f"cifar10_airplane_{number}.npz" for number in range(1000))
     last = {int(name.split("_")[2].split(".")[0]) for name in names[900:]}
     assert last == set(TESTS["spikingjelly"])
 
 
-def test_the_seed_draws_the_seeded_split_alone():
+def test_split_indices_draws_the_seeded_split_alone_with_the_seed():
     one, other = split_indices("seeded", 1)[1], split_indices("seeded", 2)[1]
     assert (one == split_indices("seeded", 1)[1]).all()
     assert (one != other).any()
