@@ -19,8 +19,8 @@ INTRODUCTION = """\
 <!-- made by docs/make_parameters.py from tcl_lib.RunConfig: change the docstring there, not this page -->
 
 These are the parameters of `notebooks/train.ipynb` and the fields of `tcl_lib.RunConfig`. In
-`notebooks/ablation.ipynb`, `loss` and `seed` are the lists `losses` and `seeds`, and the parameters of the
-contrastive term, `time_steps` and `batch_size` are lists too.
+`notebooks/ablation.ipynb`, `loss` and `seed` are the lists `losses` and `seeds`, and the parameters from
+`ce_term` to `projection_dim`, `time_steps` and `batch_size` are lists too.
 
 On papermill's command line, `-p` passes numbers, text, `True`, `False` and `None`; `-y` passes lists:
 
@@ -29,13 +29,16 @@ On papermill's command line, `-p` passes numbers, text, `True`, `False` and `Non
 An unknown name, a wrong type or a value out of range stops the run before any data is loaded. The error is
 one line with the parameter, its value and what is allowed, for example `lr=-1: must be greater than 0`. A
 parameter that has no effect beside the others, such as `temperature` with `loss="ce"`, must keep its default.
+A combination that is another loss is called by its name: not `loss="ce", temporal_term="contrastive"`, but
+`loss="tcl"`.
 
 """
 CLOSING = """
 **Which parameters make another run?** All that change the result. `device`, `checkpoint_minutes`,
 `runs_dir`, `run_name`, `resume` and `overwrite` do not. `compile` does on a GPU only. `precision="auto"` is
-replaced by `32-true` or `bf16-mixed` when the configuration is created, and that value counts. `stcl` needs
-`augment=True`, because its two views would be equal without it.
+replaced by `32-true` or `bf16-mixed` when the configuration is created, and that value counts. Two views need
+`augment=True`, because they would be equal without it. A loss or backbone of your own counts with the code
+that it was registered with, wherever the `plugin` lies.
 
 **Names.** Without `run_name`, a run is called `<dataset>-<backbone>-<loss>-T<time_steps>-s<seed>`, followed
 by a hash if other parameters differ from their defaults.
@@ -47,6 +50,7 @@ folder for both. Caches lie in `data/cache/` there and may be deleted at any tim
 
 TYPES = {int: "integer", float: "number"}
 RULES = {"folder": "path", "name": "letters, digits, `.`, `_`, `-`", "size": "`[width, height]`"}
+RULES["plugin"] = "file or module"
 BOUNDS = {Ge: ("≥", "ge"), Gt: (">", "gt"), Le: ("≤", "le"), Lt: ("<", "lt")}
 
 
@@ -66,7 +70,11 @@ def meanings() -> dict[str, str]:
     arguments = inspect.getdoc(RunConfig).partition("Args:\n")[2].partition("\n\n")[0]
     lines = re.sub(r"\n {8,}", " ", arguments).splitlines()  # a continued line is indented further
     found = dict(line.strip().split(": ", 1) for line in lines)
-    linked = {"*": r"\*", "docs/data.md": "[data.md](data.md)"}
+    linked = {
+        "*": r"\*",
+        "docs/data.md": "[data.md](data.md)",
+        "docs/measures.md": "[measures.md](measures.md)",
+    }
     for plain, markdown in linked.items():
         found = {name: meaning.replace(plain, markdown) for name, meaning in found.items()}
     return {name: found[name] for name in RunConfig.__dataclass_fields__}
@@ -87,7 +95,8 @@ def allowed(annotation: Any) -> str:
         return f"list of {allowed(arguments[0])}"
     base, rules = annotation.__origin__, annotation.__metadata__
     if isinstance(rules[0], Rule):
-        return RULES[repr(rules[0])]
+        table = getattr(rules[0].func, "table", None)
+        return RULES[repr(rules[0])] if table is None else ", ".join(f"`{name}`" for name in table)
     bounds = (f"{sign} {getattr(rule, side)}" for rule in rules for sign, side in [BOUNDS[type(rule)]])
     return f"{TYPES[base]} {', '.join(bounds)}".replace(f"{2**32}", "2³²")
 

@@ -8,11 +8,13 @@ import lazy_loader
 _getattr, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("config", "neurons", "fused", "backbones", "losses"),
+        *("config", "registry", "registration", "neurons", "fused", "backbones", "losses"),
         *("data", "runs", "training", "analysis", "figures", "utils"),
     ],
     submod_attrs={
         "config": ["RunConfig"],
+        "registry": ["import_plugin"],
+        "registration": ["register_backbone", "register_loss"],
         "data": ["load_data"],
         "runs": ["Run", "load_run", "load_runs"],
         "training": ["build_network", "grid", "load_network", "measure_again", "train", "train_grid"],

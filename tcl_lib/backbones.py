@@ -213,6 +213,3 @@ def _conv_bn(channels: int, width: int, kernel: int = 3, stride: int = 1, bias: 
     """Return a convolution that keeps the size at stride 1, and its batch norm."""
     conv = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=bias)
     return conv, nn.BatchNorm2d(width)
-
-
-BACKBONES = {"convnet": convnet, "vggsnn": vggsnn, "resnet19": resnet19}

@@ -2,54 +2,21 @@
 
 import dataclasses
 from dataclasses import MISSING, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
+from tcl_lib import registry, rules
+from tcl_lib.registry import LOSS_PARAMETERS, Dataset, Term
 from tcl_lib.utils import checks, notebooks, paths
 from tcl_lib.utils.words import digest, listed
-
-
-class Dataset(NamedTuple):
-    """The facts about a dataset."""
-
-    source: str  # module:function in `tcl_lib.data` that loads it
-    origin: str  # where its files come from
-    shape: tuple[int, int, int] | None  # (C, H, W) of an image or a frame; None where the files say
-    events: bool = False  # of an event camera, another frame at every time step
-    mirrored: bool = False  # whether a mirror image is of the same class
-    own_folder: bool = False  # the user's own files: `data_root` says which data they are
-    frame_size: int | None = None  # default of the parameter, in pixels
-
-
-DATASETS = {
-    "digits": Dataset("images:digits", "scikit-learn", (1, 8, 8)),
-    "cifar10": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
-    "cifar100": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
-    "folder": Dataset("images:folder", "data_root", None, mirrored=True, own_folder=True),
-    "dvs_cifar10": Dataset(
-        "events.datasets:dvs_cifar10", "tonic", (2, 48, 48), events=True, mirrored=True, frame_size=48
-    ),
-    "nmnist": Dataset("events.datasets:nmnist", "tonic", (2, 34, 34), events=True),
-    # not mirrored: a gesture to the left is not one to the right
-    "events_folder": Dataset(
-        "events.datasets:events_folder", "data_root", None, events=True, own_folder=True
-    ),
-    "moving_digits": Dataset("events.datasets:moving_digits", "simulated", (2, 10, 10), events=True),
-}
 
 # Fields left out of a run's identity because they do not affect results (`compile` does on a GPU).
 PLACEMENT = (
     *("compile", "device", "checkpoint_minutes", "runs_dir", "run_name", "resume", "overwrite"),
     "allow_duplicates",  # the data are the same, or there is no run
+    "plugin",  # what it registers is in the identity, wherever it lies
 )
-EVENT_PARAMETERS = (
-    *("frame_by", "frame_size", "count_scale", "split", "event_augmentation", "sensor_size"),
-    "skip_bad_recordings",
-)
-CONTRASTIVE_PARAMETERS = ("contrastive_weight", "temperature", "positives", "ce_term", "projection_dim")
-# The losses as they are printed, in the order of tables and figures.
-LOSS_NAMES = {"ce": "CE", "per_step_ce": "per-step CE", "tcl": "TCL", "stcl": "STCL"}
-LOSS_PARAMETERS = ("loss", "views", "tet_lambda", *CONTRASTIVE_PARAMETERS)
 # What a run's name spells out; everything else that differs from the defaults goes into a hash.
 NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
 
@@ -76,19 +43,23 @@ class RunConfig:
         event_augmentation: roll by up to 5 pixels (roll), or one of roll, rotate, shear and cutout (nda).
         sensor_size: [width, height] of recordings in events_folder whose files do not say.
         skip_bad_recordings: leave damaged recordings out, with a warning, instead of stopping.
+        plugin: file (.py) or module with losses or backbones of your own, imported before all else.
         backbone: the network.
         stem_width: channels of the stem of resnet19.
         time_steps: T; for event data the number of frames.
         neuron: lif_box (membrane only) or lif (with a synaptic current).
         decay: share of the membrane potential left after a step.
         v_th: firing threshold.
-        loss: cross-entropy (ce) or that of each step (per_step_ce); with a contrastive term (tcl, stcl).
+        loss: what is minimised; docs/measures.md lists the losses and their terms.
+        ce_term: cross-entropy of the mean logits (mean), per_step, or prefix; None as the loss has it.
+        temporal_term: none, contrastive, consistency or distillation; None as the loss has it.
         views: augmented views of every sample in a batch; None for 2 with stcl, else 1.
+        temporal_weight: weight of the temporal term; None for 1 with consistency, else 0.5.
+        temperature: of the temporal term; None for contrastive 0.1, consistency 4, distillation 3.
         tet_lambda: weight of TET's mean-squared term in the per-step cross-entropy.
-        contrastive_weight: weight of the contrastive term.
-        temperature: temperature of the contrastive term.
         positives: what may differ between anchor and positive: sample (class), time step, view.
-        ce_term: cross-entropy beside the contrastive term, of the mean logits or per step.
+        time_pairs: steps that may be positives of each other: all, adjacent, or boundary (first and last).
+        negatives: contrast positives with all other anchors; False aligns them only.
         projection_dim: size of the embeddings; 0 contrasts the features themselves.
         epochs: passes over the training set.
         batch_size: samples in a batch, before views.
@@ -113,7 +84,7 @@ class RunConfig:
     """
 
     # data
-    dataset: Literal[*DATASETS] = "digits"
+    dataset: Literal[*registry.DATASETS] = "digits"
     data_root: checks.Folder | None = None
     allow_duplicates: bool = False
     train_size: checks.AtLeast2 | None = None
@@ -131,22 +102,26 @@ class RunConfig:
     sensor_size: checks.Size | None = None
     skip_bad_recordings: bool = False
     # network
-    backbone: Literal["convnet", "vggsnn", "resnet19"] = "convnet"
+    plugin: checks.Plugin | None = None
+    backbone: Annotated[str, checks.one_of(registry.BACKBONES)] = "convnet"
     stem_width: checks.AtLeast1 = 64
     time_steps: checks.AtLeast1 = 4
     neuron: Literal["lif_box", "lif"] = "lif_box"
     decay: checks.BelowOne = 0.5
     v_th: checks.Positive = 1.0
     # loss
-    loss: Literal[*LOSS_NAMES] = "stcl"
+    loss: Annotated[str, checks.one_of(registry.LOSSES)] = "stcl"
+    ce_term: Annotated[str, checks.one_of(registry.CE_TERMS)] | None = None
+    temporal_term: Annotated[str, checks.one_of(registry.TEMPORAL_TERMS)] | None = None
     views: Literal[1, 2] | None = None
+    temporal_weight: checks.Weight | None = None
+    temperature: checks.Positive | None = None
     tet_lambda: checks.BelowOne = 0.0
-    contrastive_weight: checks.Weight = 0.5
-    temperature: checks.Positive = 0.1
     positives: list[Literal["class", "time", "view"]] = field(
         default_factory=lambda: ["class", "time", "view"]
     )
-    ce_term: Literal["mean", "per_step"] = "mean"
+    time_pairs: Literal["all", "adjacent", "boundary"] = "all"
+    negatives: bool = True
     projection_dim: checks.NotNegative = 128
     # training
     epochs: checks.AtLeast1 = 15
@@ -169,35 +144,9 @@ class RunConfig:
     overwrite: bool = False
 
     def __post_init__(self):
+        registry.import_plugin(self.plugin)
         checks.check_fields(self)
-        if self._facts.own_folder and self.data_root is None:
-            raise ValueError(
-                f"data_root=None: dataset {self.dataset!r} needs the folder that holds train/ and test/"
-            )
-        for name, reason in without_effect(vars(self)).items():
-            if getattr(self, name) != self.default(name):
-                raise ValueError(f"{name}={getattr(self, name)!r}: has no effect with {reason}")
-        if self.loss == "stcl" and self.views == 1:
-            raise ValueError("views=1: stcl contrasts two views; with one view it is loss='tcl'")
-        if self.num_views > 1 and not self.augment:
-            raise ValueError(
-                f"augment=False: loss={self.loss!r} with views={self.num_views} would train on two identical"
-                " views"
-            )
-        if self.batch_size < 2 * self.micro_batches:
-            raise ValueError(
-                f"micro_batches={self.micro_batches}: must leave at least two samples of a batch"
-                f" (batch_size={self.batch_size}) in each part"
-            )
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs={self.warmup_epochs}: must be at most epochs ({self.epochs})")
-        if len(set(self.positives)) < len(self.positives):
-            raise ValueError(f"positives={self.positives}: lists a value twice")
-        if self.contrastive and not self.relations:
-            raise ValueError(
-                f"positives={self.positives}: with loss={self.loss!r} and time_steps={self.time_steps}"
-                " no anchor would have a positive; add 'class'"
-            )
+        rules.check(self)
         if self.precision == "auto":
             from tcl_lib.utils.devices import fast_precision, find_device  # torch, for this alone
 
@@ -210,19 +159,13 @@ class RunConfig:
         return parameter.default if parameter.default_factory is MISSING else parameter.default_factory()
 
     @property
-    def relations(self) -> list[str]:
-        """The relations of `positives` that the loss uses, in one order; only stcl draws views together."""
-        possible = {"class": True, "time": self.time_steps > 1, "view": self.loss == "stcl"}
-        return [relation for relation in possible if possible[relation] and relation in self.positives]
-
-    @property
     def events(self) -> bool:
         """Whether the data are an event camera's, another frame at every time step."""
         return self._facts.events
 
     @property
     def _facts(self) -> Dataset:
-        return DATASETS[self.dataset]
+        return registry.DATASETS[self.dataset]
 
     @property
     def data_label(self) -> str:
@@ -235,14 +178,29 @@ class RunConfig:
         return "moving_digits (simulated)" if self.dataset == "moving_digits" else self.dataset
 
     @property
-    def contrastive(self) -> bool:
-        """Whether the loss has a contrastive term."""
-        return self.loss in ("tcl", "stcl")
+    def terms(self) -> list[Term]:
+        """The cross-entropy and, if the loss has one, the temporal term."""
+        return registry.terms(vars(self))
+
+    @property
+    def arguments(self) -> set[str]:
+        """The tensors and parameters that the terms use."""
+        return {argument for term in self.terms for argument in term.arguments}
+
+    @property
+    def loss_parameters(self) -> dict[str, Any]:
+        """The parameters of the loss, with what None stands for."""
+        return registry.loss_parameters(vars(self))
 
     @property
     def num_views(self) -> int:
         """Augmented views of every sample in a batch: `views`, or what the loss needs."""
-        return self.views or (2 if self.loss == "stcl" else 1)
+        return self.loss_parameters["views"]
+
+    @property
+    def code(self) -> dict[str, str]:
+        """Hashes of the code of the loss and the backbone that is not this package's."""
+        return registry.code(vars(self))
 
     @property
     def flips(self) -> bool:
@@ -275,7 +233,7 @@ class RunConfig:
     @property
     def setting(self) -> str:
         """What comparable runs have in common: everything but the loss, its parameters and the seed."""
-        changes = {k: v for k, v in self.changes().items() if k not in LOSS_PARAMETERS}
+        changes = {k: v for k, v in self.changes().items() if k not in (*LOSS_PARAMETERS, "code")}
         if changes.get("data_root") == f"data/{self.data_path.name}":
             del changes["data_root"]  # the label of the data says as much
         return ", ".join([self.data_label, self.backbone, f"T = {self.time_steps}", *listed(changes)])
@@ -287,7 +245,7 @@ class RunConfig:
         Runs of one setting and one variant differ only in the seed and may be averaged.
         """
         changes = {k: v for k, v in self.changes().items() if k in LOSS_PARAMETERS}
-        return ", ".join([LOSS_NAMES[self.loss], *listed(changes)])
+        return ", ".join([registry.LOSSES[self.loss].label, *listed(changes)])
 
     def changes(self) -> dict:
         """Return the parameters of the identity that differ from the defaults and are not in `name`."""
@@ -295,6 +253,7 @@ class RunConfig:
         defaults = RunConfig(**{name: getattr(self, name) for name in shared}).identity()
         if self._facts.own_folder:
             defaults["data_root"] = None
+        defaults.pop("code", None)
         identity = self.identity()
         return {k: v for k, v in identity.items() if k not in NAMED and v != defaults.get(k)}
 
@@ -305,21 +264,22 @@ class RunConfig:
         are left out.
         """
         values = self.to_dict()
-        idle = without_effect(values)
+        idle = rules.without_effect(values)
         identity = {k: v for k, v in values.items() if k not in PLACEMENT and k not in idle}
-        if "positives" in identity:
-            identity["positives"] = self.relations
-        resolved = {"flip": self.flips, "frame_size": self.frame_side, "views": self.num_views}
+        resolved = {"flip": self.flips, "frame_size": self.frame_side} | self.loss_parameters
         identity |= {name: value for name, value in resolved.items() if name in identity}
+        if self.code:
+            identity["code"] = self.code
         if self.device in ("cuda", "mps"):  # compiled neurons may round otherwise there; on a CPU they do not
             identity["compile"] = "on" if self.compile == "auto" else self.compile
         if not self._facts.own_folder:
             del identity["data_root"]  # a named dataset is the same wherever it lies
         else:
-            inside = self.data_path.is_relative_to(paths.home())
-            path = self.data_path.relative_to(paths.home()) if inside else self.data_path
-            identity["data_root"] = path.as_posix()
+            identity["data_root"] = paths.relative(self.data_path)
         return identity
+
+    def __reduce__(self):
+        return partial(RunConfig, **self.to_dict()), ()  # another process imports the plugin
 
     def to_dict(self) -> dict:
         """Return all parameters, ready for JSON."""
@@ -329,35 +289,3 @@ class RunConfig:
     def from_notebook(cls, namespace: dict) -> "RunConfig":
         """Return the config in a notebook's `globals()`, after its parameters cell."""
         return cls(**notebooks.parameters(namespace, cls.__dataclass_fields__))
-
-
-def without_effect(values: dict) -> dict[str, str]:
-    """Return the parameters that do nothing beside the other values, each with the value that causes it."""
-    facts = DATASETS[values["dataset"]]
-    contrastive = values["loss"] in ("tcl", "stcl")
-    weight = values["contrastive_weight"]
-    per_step = values["loss"] == "per_step_ce" or (contrastive and values["ce_term"] == "per_step")
-    effective = {
-        ("dataset",): {
-            "cutout": not facts.events,
-            "autoaugment": not facts.events,
-            **dict.fromkeys(EVENT_PARAMETERS, facts.events),
-            "split": values["dataset"] == "dvs_cifar10",
-            "sensor_size": values["dataset"] == "events_folder",
-            "allow_duplicates": facts.own_folder,
-        },
-        ("augment",): dict.fromkeys(
-            ("flip", "cutout", "autoaugment", "event_augmentation"), values["augment"]
-        ),
-        ("contrastive_weight",): dict.fromkeys(("temperature", "positives", "projection_dim"), weight > 0),
-        ("loss",): dict.fromkeys(CONTRASTIVE_PARAMETERS, contrastive),
-        ("loss", "ce_term"): {"tet_lambda": per_step},
-        ("backbone",): {"stem_width": values["backbone"] == "resnet19"},
-        ("optimizer",): {"momentum": values["optimizer"] == "sgd"},
-    }
-    return {
-        name: " and ".join(f"{cause}={values[cause]!r}" for cause in causes)
-        for causes, names in reversed(effective.items())
-        for name, effect in names.items()
-        if not effect
-    }

@@ -15,7 +15,7 @@ import torch._inductor.config
 from PIL import Image
 
 from tcl_lib import RunConfig, load_run, train
-from tcl_lib.config import without_effect
+from tcl_lib.rules import without_effect
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 # Before it compiles, torch tries out the processor's vector instructions, for ten seconds in every process:

@@ -228,12 +228,12 @@ STEP = """
 import torch
 from pathlib import Path
 from tcl_lib import RunConfig, build_network
-from tcl_lib.training.build import LOSSES, build_optimizer, total_loss
+from tcl_lib.training.build import build_optimizer, loss_terms, total_loss
 config = RunConfig(dataset="dvs_cifar10", backbone="vggsnn", loss="tcl", time_steps=10, batch_size=16)
 network = build_network(config, (2, 48, 48), 10).to(memory_format=torch.channels_last)
 optimizer = build_optimizer(network, config)
 output = network(torch.rand(10, 16, 2, 48, 48))
-total_loss(LOSSES["tcl"](output, torch.arange(16) % 10, config), config).backward()
+total_loss(loss_terms(output, torch.arange(16) % 10, config), config).backward()
 optimizer.step()
 print(1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]))
 """

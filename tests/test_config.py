@@ -14,11 +14,10 @@ import yaml
 from papermill import inspect_notebook
 
 from tcl_lib import RunConfig
-from tcl_lib.backbones import BACKBONES
-from tcl_lib.config import DATASETS, LOSS_NAMES, without_effect
-from tcl_lib.losses import RELATIONS
+from tcl_lib.losses import RELATIONS, TIME_PAIRS
 from tcl_lib.neurons import NEURONS
-from tcl_lib.training.build import LOSSES
+from tcl_lib.registry import DATASETS
+from tcl_lib.rules import without_effect
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 NOTEBOOK = REPOSITORY / "notebooks" / "train.ipynb"
@@ -34,14 +33,7 @@ def test_fields_and_defaults_are_the_parameters_cell():
 
 
 @pytest.mark.parametrize(
-    ("field", "known"),
-    [
-        ("dataset", DATASETS),
-        ("backbone", BACKBONES),
-        ("neuron", NEURONS),
-        ("loss", LOSSES),
-        ("loss", LOSS_NAMES),
-    ],
+    ("field", "known"), [("dataset", DATASETS), ("neuron", NEURONS), ("time_pairs", TIME_PAIRS)]
 )
 def test_choices_are_what_the_modules_offer(field, known):
     assert typing.get_args(typing.get_type_hints(RunConfig)[field]) == tuple(known)
@@ -58,12 +50,19 @@ def test_relations_are_what_the_losses_know():
         ("dataset", "mnist", "'digits', 'cifar10', 'cifar100', 'folder'"),
         ("dataset", None, "'digits'"),
         ("backbone", "resnet18", "'resnet19'"),
-        ("loss", "supcon", "'ce', 'per_step_ce', 'tcl' or 'stcl'"),
+        ("loss", "supcon", "'ce', 'per_step_ce', 'prefix_ce', 'etc', 'tsd', 'tcl' or 'stcl'"),
+        ("loss", "tlc", "'tcl' or 'stcl'; did you mean 'tcl'?"),
+        ("loss", None, "must be a valid string"),
         ("neuron", "izhikevich", "'lif_box' or 'lif'"),
         ("precision", "fp8", "'auto', '32-true' or 'bf16-mixed'"),
         ("optimizer", "adam", "'sgd' or 'adamw'"),
         ("device", "tpu", "'auto', 'cpu'"),
-        ("ce_term", "last", "'mean' or 'per_step'"),
+        ("ce_term", "last", "'mean', 'per_step' or 'prefix', or None"),
+        ("temporal_term", "contrast", "'contrastive', 'consistency' or 'distillation'; did you mean"),
+        ("temporal_weight", -1.0, "must be greater than or equal to 0, or None"),
+        ("time_pairs", "first", "'all', 'adjacent' or 'boundary'"),
+        ("negatives", "no", "True or False"),
+        ("plugin", "", "must be a file that ends with .py, or the name of a module, or None"),
         ("time_steps", 0, "must be greater than or equal to 1"),
         ("time_steps", 4.0, "must be a valid integer"),
         ("time_steps", "4", "must be a valid integer"),
@@ -142,6 +141,10 @@ def test_a_wrong_value_is_refused_in_one_line(name, value, allowed):
         ({"dataset": "nmnist", "cutout": 3}, "cutout=3: has no effect with dataset='nmnist'"),
         ({"dataset": "dvs_cifar10", "autoaugment": True}, "autoaugment=True: has no effect with"),
         ({"positives": ["class", "class"]}, "twice"),
+        (
+            {"loss": "tcl", "temporal_term": "none", "negatives": False},
+            "negatives=False: has no effect with loss='tcl' and temporal_term='none'",
+        ),
         ({"loss": "tcl", "positives": []}, "no anchor would have a positive"),
         ({"loss": "tcl", "positives": ["view"]}, "no anchor would have a positive"),
         ({"loss": "tcl", "positives": ["time"], "time_steps": 1}, "no anchor would have a positive"),
@@ -185,16 +188,63 @@ def test_num_views_is_what_the_loss_needs_or_what_is_asked_for():
 
 def test_two_views_of_tcl_are_no_positives_of_each_other():
     two = RunConfig(loss="tcl", views=2)
-    assert two.relations == RunConfig(loss="tcl").relations == ["class", "time"]
+    assert positives(two) == positives(RunConfig(loss="tcl")) == ["class", "time"]
     assert two.variant == "TCL, views 2"
     assert RunConfig(loss="ce", views=2).variant == "CE, views 2"
     assert RunConfig(loss="stcl", views=2).variant == "STCL"
-    assert RunConfig(loss="stcl").relations == ["class", "time", "view"]
+    assert positives(RunConfig(loss="stcl")) == ["class", "time", "view"]
 
 
-def test_stcl_with_one_view_is_refused_as_it_is_tcl():
-    with pytest.raises(ValueError, match="views=1: stcl contrasts two views; with one view it is loss='tcl'"):
-        RunConfig(loss="stcl", views=1)
+def positives(config):
+    return config.loss_parameters["positives"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"loss": "stcl", "views": 1}, "loss='stcl': with views=1 it is loss='tcl'; give that"),
+        ({"loss": "stcl", "views": 1, "ce_term": "per_step"}, "views=1: loss='stcl' contrasts two views"),
+        ({"loss": "ce", "ce_term": "prefix"}, "with ce_term='prefix' it is loss='prefix_ce'; give that"),
+        ({"loss": "tsd", "temporal_term": "none"}, "it is loss='per_step_ce'; give that"),
+        ({"loss": "etc", "temporal_term": "contrastive"}, "it is loss='tcl'; give that"),
+        ({"loss": "ce", "temporal_term": "contrastive", "views": 2}, "it is loss='tcl', views=2; give that"),
+        ({"loss": "stcl", "temporal_term": "consistency"}, "it is loss='etc', views=2; give that"),
+    ],
+)
+def test_runconfig_refuses_terms_that_are_another_loss(parameters, words):
+    with pytest.raises(ValueError, match=r"it is loss|contrasts two views") as caught:
+        RunConfig(**parameters)
+    assert str(caught.value).endswith(words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("loss", "terms"),
+    [
+        ("ce", ("mean", "none", 1)),
+        ("per_step_ce", ("per_step", "none", 1)),
+        ("prefix_ce", ("prefix", "none", 1)),
+        ("etc", ("mean", "consistency", 1, 1.0, 4.0)),
+        ("tsd", ("per_step", "distillation", 1, 0.5, 3.0)),
+        ("tcl", ("mean", "contrastive", 1, 0.5, 0.1)),
+        ("stcl", ("mean", "contrastive", 2, 0.5, 0.1)),
+    ],
+)
+def test_identity_spells_out_the_terms_of_the_loss(loss, terms):
+    identity = RunConfig(loss=loss).identity()
+    names = ("ce_term", "temporal_term", "views", "temporal_weight", "temperature")
+    assert tuple(identity[name] for name in names if name in identity) == terms
+    contrasts = loss in ("tcl", "stcl")
+    for name in ("positives", "time_pairs", "negatives", "projection_dim"):
+        assert (name in identity) == contrasts
+    assert ("tet_lambda" in identity) == (loss in ("per_step_ce", "tsd"))
+
+
+def test_runconfig_takes_terms_that_are_no_other_loss():
+    tsd = RunConfig(loss="tsd", ce_term="mean")
+    assert tsd.variant == "TSD, ce term mean"
+    assert "tet_lambda" not in tsd.identity()
+    assert RunConfig(loss="tcl", ce_term="per_step").identity()["tet_lambda"] == 0.0
 
 
 @pytest.mark.parametrize("views", [True, 3, "2"])
@@ -203,9 +253,9 @@ def test_views_are_one_or_two(views):
         RunConfig(views=views)
 
 
-def test_a_temperature_without_a_contrastive_weight_is_refused():
-    with pytest.raises(ValueError, match=r"temperature=0.5: has no effect with contrastive_weight=0.0"):
-        RunConfig(contrastive_weight=0.0, temperature=0.5)
+def test_runconfig_refuses_a_temperature_at_weight_zero():
+    with pytest.raises(ValueError, match=r"temperature=0.5: has no effect with temporal_weight=0.0"):
+        RunConfig(temporal_weight=0.0, temperature=0.5)
 
 
 def test_whole_numbers_are_taken_where_a_float_belongs():
@@ -292,12 +342,26 @@ def test_further_parameters_make_a_hash():
         *(
             ({"loss": loss, name: value}, name, f"loss='{loss}'")
             for loss in ("ce", "per_step_ce")
-            for name, value in (("temperature", 0.5), ("contrastive_weight", 2.0), ("positives", ["class"]))
+            for name, value in (
+                ("temperature", 0.5),
+                ("temporal_weight", 2.0),
+                ("positives", ["class"]),
+                ("time_pairs", "adjacent"),
+                ("negatives", False),
+            )
         ),
-        ({"loss": "per_step_ce", "ce_term": "per_step"}, "ce_term", "loss='per_step_ce'"),
+        ({"loss": "etc", "negatives": False}, "negatives", "loss='etc'"),
+        ({"loss": "tcl", "time_pairs": "adjacent", "time_steps": 1}, "time_pairs", "time_steps=1"),
+        ({"loss": "tcl", "time_pairs": "boundary", "time_steps": 2}, "time_pairs", "time_steps=2"),
+        (
+            {"loss": "tcl", "time_pairs": "adjacent", "positives": ["class"]},
+            "time_pairs",
+            "positives=['class']",
+        ),
+        ({"loss": "tcl", "negatives": False, "temperature": 0.5}, "temperature", "negatives=False"),
         ({"loss": "per_step_ce", "projection_dim": 0}, "projection_dim", "loss='per_step_ce'"),
-        ({"loss": "ce", "tet_lambda": 0.5}, "tet_lambda", "loss='ce' and ce_term='mean'"),
-        ({"loss": "tcl", "tet_lambda": 0.5}, "tet_lambda", "loss='tcl' and ce_term='mean'"),
+        ({"loss": "ce", "tet_lambda": 0.5}, "tet_lambda", "loss='ce'"),
+        ({"loss": "tcl", "tet_lambda": 0.5}, "tet_lambda", "loss='tcl'"),
         ({"optimizer": "adamw", "momentum": 0.5}, "momentum", "optimizer='adamw'"),
         ({"backbone": "convnet", "stem_width": 16}, "stem_width", "backbone='convnet'"),
     ],
@@ -318,6 +382,9 @@ def test_runconfig_refuses_a_parameter_without_effect(parameters, name, reason):
         ({"loss": "stcl", "time_steps": 1}, {"positives": ["class", "view"]}),
         ({"loss": "stcl"}, {"views": 2}),
         ({"loss": "ce"}, {"views": 1}),
+        ({"loss": "ce"}, {"ce_term": "mean", "temporal_term": "none"}),
+        ({"loss": "tcl"}, {"temporal_weight": 0.5, "temperature": 0.1}),
+        ({"loss": "etc"}, {"temporal_weight": 1.0, "temperature": 4.0, "temporal_term": "consistency"}),
         ({"dataset": "cifar10"}, {"flip": True}),
         ({"dataset": "dvs_cifar10"}, {"frame_size": 48}),
     ],
@@ -335,6 +402,11 @@ def test_identity_is_the_same_for_two_ways_to_say_the_same(parameters, idle):
         ({"loss": "tcl"}, {"temperature": 0.5}),
         ({"loss": "stcl"}, {"positives": ["class", "time"]}),
         ({"loss": "tcl"}, {"positives": ["class"]}),
+        ({"loss": "tcl"}, {"time_pairs": "adjacent"}),
+        ({"loss": "tcl"}, {"negatives": False}),
+        ({"loss": "etc"}, {"temperature": 1.0}),
+        ({"loss": "tsd"}, {"temporal_weight": 1.0}),
+        ({"loss": "etc"}, {"views": 2}),
         ({"loss": "tcl", "ce_term": "per_step"}, {"tet_lambda": 0.5}),
         ({"loss": "per_step_ce"}, {"tet_lambda": 0.5}),
         ({"loss": "ce"}, {"momentum": 0.5}),
@@ -436,6 +508,7 @@ def test_a_missing_parameter_is_named():
     [
         "",
         ".config",
+        ".registration",
         ".runs",
         ".figures",
         ".analysis.statistics",

@@ -29,7 +29,8 @@ from tcl_lib.losses import (
     supervised_contrastive_loss,
     temporal_contrastive_loss,
 )
-from tcl_lib.training.build import LOSSES, total_loss
+from tcl_lib.registry import LOSSES
+from tcl_lib.training.build import loss_terms, total_loss
 
 SUBSETS = [subset for size in range(4) for subset in itertools.combinations(RELATIONS, size)]
 
@@ -505,44 +506,81 @@ def output(views: int) -> tuple[NetworkOutput, torch.Tensor]:
     return NetworkOutput(logits, embeddings, embeddings), torch.tensor([0, 1, 1, 0])
 
 
+def everyone(labels: torch.Tensor, views: int) -> torch.Tensor:
+    """The labels of a batch's views: the second view of sample i stands at B + i."""
+    return labels.repeat(views)
+
+
+# What a run minimises, by the public functions: cross-entropy, temporal term, weight.
+MINIMISED = {
+    "ce": lambda o, y: (ce(o.logits, y),),
+    "per_step_ce": lambda o, y: (per_step_ce(o.logits, y),),
+    "prefix_ce": lambda o, y: (prefix_ce(o.logits, y),),
+    "etc": lambda o, y: (ce(o.logits, y), step_consistency(o.logits, 4.0), 1.0),
+    "tsd": lambda o, y: (per_step_ce(o.logits, y), self_distillation(o.logits, y, 3.0), 0.5),
+    "tcl": lambda o, y: (ce(o.logits, y), temporal_contrastive_loss(o.embeddings, y, 0.1), 0.5),
+    "stcl": lambda o, y: (
+        ce(o.logits, everyone(y, 2)),
+        temporal_contrastive_loss(o.embeddings.unflatten(1, (2, 4)), y, 0.1),
+        0.5,
+    ),
+}
+COLUMNS = {"etc": "consistency", "tsd": "distillation", "tcl": "contrastive", "stcl": "contrastive"}
+
+
 @pytest.mark.parametrize("loss", LOSSES)
-def test_what_a_run_minimises(loss):
-    changes = {"contrastive_weight": 0.7, "temperature": 0.2} if loss in ("tcl", "stcl") else {}
-    if loss == "per_step_ce":
-        changes = {"tet_lambda": 0.1}
-    config = RunConfig(loss=loss, **changes)
+def test_total_loss_is_the_cross_entropy_and_the_weighted_term(loss):
+    config = RunConfig(loss=loss)
     batch, labels = output(config.num_views)
-    terms = LOSSES[loss](batch, labels, config)
-    everyone = torch.cat([labels] * config.num_views)
-    if loss == "per_step_ce":
-        assert_close(terms["cross_entropy"], per_step_ce(batch.logits, everyone, 0.1))
+    terms = loss_terms(batch, labels, config)
+    assert list(terms) == ["cross_entropy", *([COLUMNS[loss]] if loss in COLUMNS else [])]
+    cross_entropy, *temporal = MINIMISED[loss](batch, labels)
+    assert torch.equal(terms["cross_entropy"], cross_entropy)
+    if temporal:
+        term, weight = temporal
+        assert torch.equal(terms[COLUMNS[loss]], term)  # not weighted
+        assert torch.equal(total_loss(terms, config), cross_entropy + weight * term)
     else:
-        assert_close(terms["cross_entropy"], ce(batch.logits, everyone))
-    if config.contrastive:
-        # view by view: the second view of sample i stands at 4 + i
-        embeddings = batch.embeddings.view(3, config.num_views, 4, 6)
-        contrastive = temporal_contrastive_loss(embeddings, labels, 0.2)
-        assert_close(terms["contrastive"], contrastive)  # not weighted
-        assert_close(total_loss(terms, config), terms["cross_entropy"] + 0.7 * contrastive)
-    else:
-        assert torch.equal(total_loss(terms, config), terms["cross_entropy"])
-    assert set(terms) == ({"cross_entropy", "contrastive"} if config.contrastive else {"cross_entropy"})
+        assert torch.equal(total_loss(terms, config), cross_entropy)
 
 
-def test_switches_of_the_ablation_reach_the_loss():
+def test_loss_terms_take_the_parameters_of_the_run():
     batch, labels = output(1)
-    config = RunConfig(loss="tcl", ce_term="per_step", tet_lambda=0.2, positives=["time"])
-    terms = LOSSES["tcl"](batch, labels, config)
+    config = RunConfig(
+        loss="tcl",
+        ce_term="per_step",
+        tet_lambda=0.2,
+        positives=["time"],
+        time_pairs="boundary",
+        temperature=0.2,
+        temporal_weight=0.7,
+    )
+    terms = loss_terms(batch, labels, config)
     assert_close(terms["cross_entropy"], per_step_ce(batch.logits, labels, 0.2))
-    expected = temporal_contrastive_loss(batch.embeddings[:, None], labels, 0.1, ("time",))
+    expected = temporal_contrastive_loss(batch.embeddings, labels, 0.2, ("time",), "boundary")
     assert_close(terms["contrastive"], expected)
-    assert_close(total_loss(terms, config), terms["cross_entropy"] + 0.5 * expected)
+    assert_close(total_loss(terms, config), terms["cross_entropy"] + 0.7 * expected)
+    config = RunConfig(loss="tcl", negatives=False)
+    expected = temporal_contrastive_loss(batch.embeddings, labels, negatives=False)
+    assert_close(loss_terms(batch, labels, config)["contrastive"], expected)
+    config = RunConfig(loss="etc", temperature=0.5, views=2)
+    batch, labels = output(2)
+    terms = loss_terms(batch, labels, config)
+    assert_close(terms["cross_entropy"], ce(batch.logits, everyone(labels, 2)))
+    assert_close(terms["consistency"], step_consistency(batch.logits, 0.5))
+
+
+def test_loss_terms_of_two_views_of_tcl_are_no_positives_of_each_other():
+    batch, labels = output(2)
+    value = loss_terms(batch, labels, RunConfig(loss="tcl", views=2))["contrastive"]
+    z = batch.embeddings.unflatten(1, (2, 4))
+    assert_close(value, temporal_contrastive_loss(z, labels, 0.1, ("class", "time")))
 
 
 def test_weight_zero_is_the_cross_entropy():
     batch, labels = output(1)
-    config = RunConfig(loss="tcl", contrastive_weight=0.0)
-    assert torch.equal(total_loss(LOSSES["tcl"](batch, labels, config), config), ce(batch.logits, labels))
+    config = RunConfig(loss="tcl", temporal_weight=0.0)
+    assert torch.equal(total_loss(loss_terms(batch, labels, config), config), ce(batch.logits, labels))
 
 
 def test_a_large_batch_fits():

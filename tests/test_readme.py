@@ -261,7 +261,8 @@ def test_the_page_of_parameters_has_a_row_for_each():
     defaults = {name: str(value) for name, value in RunConfig().to_dict().items()}
     assert {name: default for name, default, _, _ in rows} == defaults
     allowed = {name: text for name, _, text, _ in rows}
-    assert allowed["loss"] == "`ce`, `per_step_ce`, `tcl`, `stcl`"
+    assert allowed["loss"] == "`ce`, `per_step_ce`, `prefix_ce`, `etc`, `tsd`, `tcl`, `stcl`"
+    assert allowed["ce_term"] == "`mean`, `per_step`, `prefix` or `None`"
     assert allowed["validation_fraction"] == "number > 0, ≤ 0.5"
     assert allowed["train_size"] == "integer ≥ 2 or `None`"
     assert allowed["seed"] == "integer ≥ 0, < 2³²"

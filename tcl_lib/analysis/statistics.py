@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from tcl_lib import runs
-from tcl_lib.config import LOSS_NAMES, LOSS_PARAMETERS
+from tcl_lib.registry import LOSS_PARAMETERS, LOSSES
 from tcl_lib.utils.words import digest, listed
 
 
@@ -40,7 +40,7 @@ def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
     a warning.
     """
     kept = []
-    for loss, name in LOSS_NAMES.items():
+    for loss, name in ((loss, of.label) for loss, of in LOSSES.items()):
         counts = rows[rows["loss"] == loss]["variant"].value_counts()
         if len(counts):
             variant = name if name in counts else min(counts.index, key=lambda words: (-counts[words], words))
@@ -51,15 +51,17 @@ def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def varied(rows: pd.DataFrame, *parameters: str) -> pd.DataFrame:
-    """Return the runs of a setting with a contrastive loss that differ only in these parameters.
+    """Return the runs of a setting whose loss uses these parameters and that differ in nothing else.
 
     The table is empty if these parameters do not vary. The column `fixed` names the other parameters of the
     loss that are not the defaults; of several such groups of a loss, the largest is taken. The column
     `positives` becomes a text of those with an effect, "class+time".
     """
     groups: dict[tuple, dict[int, dict]] = {}
-    for row in rows[rows["loss"].isin(["tcl", "stcl"])].itertuples():
+    for row in rows.itertuples():
         config = runs.load_run(row.path).config
+        if not set(parameters) <= config.identity().keys():
+            continue
         changes = {k: v for k, v in config.changes().items() if k in LOSS_PARAMETERS and k not in parameters}
         values = {name: config.identity()[name] for name in parameters}
         if "positives" in values:
@@ -94,7 +96,7 @@ def t_interval(values: np.ndarray) -> Interval:
     return Interval(np.mean(values) - half, np.mean(values) + half)
 
 
-def compare(accuracy: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> pd.DataFrame:
+def compare(accuracy: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> pd.DataFrame:
     """Return the accuracy of each variant at t = 1 and t = T, and its paired difference to a baseline.
 
     `accuracy` is the `accuracy_by_step` of the runs of one setting. Columns:
@@ -178,7 +180,7 @@ def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def mixed(rows: pd.DataFrame, baseline: str = LOSS_NAMES["ce"]) -> str:
+def mixed(rows: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> str:
     """Return a sentence if a difference to the baseline is one between other surroundings, else "".
 
     `rows` is a table of runs. Surroundings are the columns threads and processor; nothing is said of a run
@@ -223,4 +225,5 @@ def _short(row: pd.Series) -> str:
 
 
 def _order(variant: str) -> tuple:
-    return list(LOSS_NAMES.values()).index(variant.split(", ")[0]), len(variant), variant
+    labels = [loss.label for loss in LOSSES.values()]
+    return labels.index(variant.split(", ")[0]), len(variant), variant

@@ -2,10 +2,11 @@
 
 import pkgutil
 
-from tcl_lib.config import DATASETS, RunConfig
+from tcl_lib.config import RunConfig
 from tcl_lib.data.events.datasets import EventData
 from tcl_lib.data.images import ImageData
 from tcl_lib.data.parts import Data, stratified_order
+from tcl_lib.registry import DATASETS
 
 
 def load_data(config: RunConfig) -> Data:

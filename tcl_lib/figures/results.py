@@ -10,11 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from tcl_lib.config import LOSS_NAMES
 from tcl_lib.figures.style import (
-    COLOURS,
     DOUBLE,
-    MARKERS,
     drawing,
     entries,
     legend,
@@ -24,6 +21,7 @@ from tcl_lib.figures.style import (
     variants,
     whole_numbers,
 )
+from tcl_lib.registry import LOSSES
 from tcl_lib.runs import one_setting
 
 SPREAD = "mean over the seeds, band: ± 1 standard deviation"
@@ -118,14 +116,14 @@ def training_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
 
 @drawing
 def sensitivity(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Return a figure of the validation accuracy against temperature and contrastive weight, at t = 1 and T.
+    """Return a figure of the validation accuracy against temperature and weight, at t = 1 and T.
 
-    `runs` is `statistics.varied(runs, "temperature", "contrastive_weight")`. The accuracy is that on
+    `runs` is `statistics.varied(runs, "temperature", "temporal_weight")`. The accuracy is that on
     validation data because hyperparameters are chosen there.
     """
-    names = {"temperature": "temperature τ", "contrastive_weight": "contrastive weight"}
+    names = {"temperature": "temperature τ", "temporal_weight": "weight of the temporal term"}
     along, other = names if runs["temperature"].nunique() > 1 else reversed(names)
-    losses = [loss for loss in LOSS_NAMES if loss in set(runs["loss"])]
+    losses = [loss for loss in LOSSES if loss in set(runs["loss"])]
     shown = [
         (loss, column) for loss in losses for column in ("validation_accuracy_t1", "validation_accuracy")
     ]
@@ -143,13 +141,13 @@ def sensitivity(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
                 points["mean"],
                 bars,
                 elinewidth=0.7,
-                fmt=f"{MARKERS[loss]}-",
+                fmt=f"{LOSSES[loss].marker}-",
                 color=colour,
                 label=label,
             )
         step = "1" if column.endswith("t1") else f"T = {runs['time_steps'].iloc[0]}"
         axis.set(
-            title=f"{LOSS_NAMES[loss]}, answer at t = {step}",
+            title=f"{LOSSES[loss].label}, answer at t = {step}",
             xlabel=names[along],
             ylabel="validation accuracy (%)",
         )
@@ -172,7 +170,7 @@ def positives(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
     Dots are single runs.
     """
     order = sorted(set(runs["positives"]), key=lambda words: (words.count("+"), words))
-    losses = [loss for loss in LOSS_NAMES if loss in set(runs["loss"])]
+    losses = [loss for loss in LOSSES if loss in set(runs["loss"])]
     figure, axes = panels(2, width, height=2.3, margin=0.4, sharey=True)
     shown = {"test_accuracy_t1": "1", "test_accuracy": f"T = {runs['time_steps'].iloc[0]}"}
     for axis, (column, step) in zip(axes, shown.items(), strict=True):
@@ -180,15 +178,15 @@ def positives(runs: pd.DataFrame, width: float = DOUBLE) -> Figure:
             rows = runs[runs["loss"] == loss]
             shift = 0.24 * (index - (len(losses) - 1) / 2)
             places = rows["positives"].map(order.index) + shift
-            axis.scatter(places, rows[column], s=7, color=COLOURS[loss], alpha=0.5, lw=0)
+            axis.scatter(places, rows[column], s=7, color=LOSSES[loss].colour, alpha=0.5, lw=0)
             points = rows.groupby("positives")[column].agg(["mean", "std"])
             axis.errorbar(
                 [order.index(words) + shift + 0.08 for words in points.index],
                 points["mean"],
                 points["std"].fillna(0),
-                fmt=MARKERS[loss],
-                color=COLOURS[loss],
-                label=LOSS_NAMES[loss],
+                fmt=LOSSES[loss].marker,
+                color=LOSSES[loss].colour,
+                label=LOSSES[loss].label,
                 capsize=2,
             )
         axis.set(title=f"answer at t = {step}", xlabel="positives", ylabel="test accuracy (%)")

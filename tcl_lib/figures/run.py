@@ -44,10 +44,11 @@ def learning_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
     """Return a figure of losses, accuracies and firing rates over the epochs, from a run's `metrics`."""
     figure, (losses, accuracy, rates) = panels(3, width, height=2.5, margin=0.5)
     dot = "o" if len(metrics) == 1 else None  # a line through one epoch is not visible
-    terms = ["loss", "cross_entropy", "contrastive"] if "contrastive" in metrics else ["cross_entropy"]
-    for name in [*terms, "validation_cross_entropy"]:
+    columns = list(metrics)
+    terms = columns[columns.index("loss") + 1 : columns.index("train_accuracy")]
+    for name in [*(["loss"] if len(terms) > 1 else []), *terms, "validation_cross_entropy"]:
         losses.plot(metrics["epoch"], metrics[name], marker=dot, label=name.replace("_", " "))
-    losses.set(title="loss", ylabel="nats", ylim=(0, None))
+    losses.set(title="loss", ylabel="nats", ylim=(min(0, losses.get_ylim()[0]), None))
     for name, label in (
         ("train_accuracy", "training, augmented"),
         ("validation_accuracy", "validation, all steps"),

@@ -17,8 +17,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tcl_lib.config import LOSS_NAMES
 from tcl_lib.figures.text import FONT, draw_every_character, text_width
+from tcl_lib.registry import LOSSES
 from tcl_lib.utils import files
 
 log = logging.getLogger(__name__)
@@ -52,9 +52,6 @@ STYLE = sns.axes_style("whitegrid") | {
     "xtick.labelsize": 6.5,
     "ytick.labelsize": 6.5,
 }
-# Each loss has the same colour and marker in every figure; the markers differ also without colour.
-COLOURS = dict(zip(LOSS_NAMES, sns.color_palette("colorblind"), strict=False))
-MARKERS = dict(zip(LOSS_NAMES, "osD^", strict=True))
 LINES = ("-", "--", ":", "-.")  # for the variants of a loss
 
 
@@ -118,12 +115,12 @@ def variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
     The table has the columns variant and seed.
     """
     found = []
-    for loss, name in LOSS_NAMES.items():
-        of_loss = [variant for variant in table["variant"].unique() if variant.split(", ")[0] == name]
+    for loss in LOSSES.values():
+        of_loss = [words for words in table["variant"].unique() if words.split(", ")[0] == loss.label]
         for index, variant in enumerate(sorted(of_loss, key=lambda words: (len(words), words))):
             rows = table[table["variant"] == variant]
             seeds = rows["seed"].nunique()
-            drawn = {"color": COLOURS[loss], "marker": MARKERS[loss], "ls": LINES[index % len(LINES)]}
+            drawn = {"color": loss.colour, "marker": loss.marker, "ls": LINES[index % len(LINES)]}
             label = f"{variant} ({seeds} seed{'s' if seeds > 1 else ''})"
             found.append((label, rows, drawn))
     return found

@@ -71,7 +71,10 @@ def saved_config(path: Path) -> RunConfig:
 
 
 def config_of(description: dict[str, Any], file: Path) -> RunConfig:
-    """Return the config in a description; errors as in `saved_config`, naming `file`."""
+    """Return the config in a description; errors as in `saved_config`, naming `file`.
+
+    It imports no plugin.
+    """
     parameters = description.get("parameters") if isinstance(description, dict) else None
     if not isinstance(parameters, dict):
         raise Damaged(f"{file}: is damaged (no parameters)")
@@ -88,10 +91,15 @@ def config_of(description: dict[str, Any], file: Path) -> RunConfig:
             f"{file}: was written by another version, with other parameters ({'; '.join(differs)});"
             " give another run_name, or overwrite=True"
         )
+    plugin = parameters.get("plugin")
+    first = f"; first call tcl_lib.import_plugin({plugin!r})" if plugin else ""
     try:
-        return RunConfig(**parameters)
+        config = RunConfig(**parameters | {"plugin": None})
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{file}: {error}{first}") from error
+    if config.code != description.get("code", {}):
+        raise ValueError(f"{file}: was trained with other code of its own loss or backbone than there is now")
+    return config
 
 
 def read_finished(path: Path) -> bytes:

@@ -4,17 +4,16 @@ Shapes: T time steps, V views, B samples, K classes.
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tcl_lib.backbones import BACKBONES, NetworkOutput, SpikingNetwork
+from tcl_lib.backbones import NetworkOutput, SpikingNetwork
 from tcl_lib.config import RunConfig
-from tcl_lib.losses import ce, per_step_ce, temporal_contrastive_loss
 from tcl_lib.neurons import NEURONS
+from tcl_lib.registry import BACKBONES, function_of
 from tcl_lib.runs import Run, checkpoints, load_run
 from tcl_lib.runs.layout import CHECKPOINT
 
@@ -26,16 +25,21 @@ def build_network(config: RunConfig, image_shape: tuple[int, int, int], num_clas
         image_shape: (C, H, W) of one image or frame.
         num_classes: K.
 
-    Only the contrastive losses get a projection head; without one the embeddings are the features. Raises
-    ValueError for an image too small for the backbone.
+    Unless the loss uses embeddings, there is no projection head and they are the features. Raises ValueError
+    for an image too small for the backbone.
     """
     channels, *image_size = image_shape
     options = {"time_steps": config.time_steps, "neuron": NEURONS[config.neuron](config.decay, config.v_th)}
-    if config.contrastive:
+    if "embeddings" in config.arguments:
         options["projection_dim"] = config.projection_dim
-    if config.backbone == "resnet19":
-        options["stem_width"] = config.stem_width
-    return BACKBONES[config.backbone](channels, image_size, num_classes, **options)
+    backbone = BACKBONES[config.backbone]
+    options |= {name: getattr(config, name) for name in backbone.parameters}
+    network = function_of(backbone)(
+        channels=channels, image_size=image_size, num_classes=num_classes, **options
+    )
+    if not isinstance(network, SpikingNetwork):
+        raise ValueError(f"backbone={config.backbone!r}: must return a SpikingNetwork")
+    return network
 
 
 def load_network(run: Run | str | Path) -> SpikingNetwork:
@@ -75,37 +79,35 @@ def learning_rate(step: int, steps_per_epoch: int, config: RunConfig) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-# The terms of a loss, not weighted; what a run minimises is `total_loss`.
-Terms = dict[str, Tensor]
+def loss_terms(output: NetworkOutput, labels: Tensor, config: RunConfig) -> dict[str, Tensor]:
+    """Return the terms of a run's loss, not weighted, by their names in metrics.csv; the cross-entropy first.
+
+    Args:
+        output: of the network for [V*B] images, view by view.
+        labels: [B].
+
+    Raises ValueError for a term that is not a scalar.
+    """
+    views = config.num_views, len(labels)
+    values = config.loss_parameters | {"labels": labels}
+    values |= {
+        "logits": output.logits.unflatten(1, views),
+        "embeddings": output.embeddings.unflatten(1, views),
+    }
+    found = {}
+    for term in config.terms:
+        if config.temperature is None:
+            values["temperature"] = term.temperature
+        arguments = {name: values[name] for name in term.arguments if values[name] is not None}
+        found[term.column] = value = function_of(term)(**arguments)
+        if not isinstance(value, Tensor) or value.ndim:
+            raise ValueError(f"{term.column}: must return a scalar tensor, got {value!r}")
+    return found
 
 
-def _cross_entropy(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
-    return {"cross_entropy": ce(output.logits, labels.repeat(config.num_views))}
-
-
-def _per_step_cross_entropy(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
-    return {"cross_entropy": per_step_ce(output.logits, labels.repeat(config.num_views), config.tet_lambda)}
-
-
-def _contrastive(output: NetworkOutput, labels: Tensor, config: RunConfig) -> Terms:
-    term = {"mean": _cross_entropy, "per_step": _per_step_cross_entropy}[config.ce_term]
-    terms = term(output, labels, config)
-    embeddings = output.embeddings.unflatten(1, (config.num_views, len(labels)))  # [T, V, B, P]
-    contrastive = temporal_contrastive_loss(embeddings, labels, config.temperature, config.relations)
-    return terms | {"contrastive": contrastive}
-
-
-# Name -> function of the network's output for [V*B] images (view by view), the labels [B] and the config.
-LOSSES: dict[str, Callable[[NetworkOutput, Tensor, RunConfig], Terms]] = {
-    "ce": _cross_entropy,
-    "per_step_ce": _per_step_cross_entropy,
-    "tcl": _contrastive,
-    "stcl": _contrastive,  # by default on two views of every sample
-}
-
-
-def total_loss(terms: Terms, config: RunConfig) -> Tensor:
-    """Return cross_entropy + contrastive_weight * contrastive, a scalar."""
-    if "contrastive" not in terms:
-        return terms["cross_entropy"]
-    return terms["cross_entropy"] + config.contrastive_weight * terms["contrastive"]
+def total_loss(terms: dict[str, Tensor], config: RunConfig) -> Tensor:
+    """Return what a run minimises: the cross-entropy + `temporal_weight` * the temporal term, a scalar."""
+    total, *temporal = terms.values()
+    for term in temporal:
+        total = total + config.loss_parameters["temporal_weight"] * term
+    return total

@@ -14,25 +14,17 @@ from typing import Any
 import pandas as pd
 
 from tcl_lib import runs
-from tcl_lib.config import DATASETS, RunConfig, without_effect
+from tcl_lib.config import RunConfig
+from tcl_lib.registry import LOSS_PARAMETERS, import_plugin, other_name
+from tcl_lib.rules import without_effect
 from tcl_lib.runs import life
 from tcl_lib.utils import checks
 
 log = logging.getLogger(__name__)
 
 # The parameters that a grid takes as lists, and the parameter of a run that each stands for.
-LISTS = {"losses": "loss", "seeds": "seed"} | {
-    name: name
-    for name in (
-        "temperature",
-        "contrastive_weight",
-        "positives",
-        "ce_term",
-        "projection_dim",
-        "time_steps",
-        "batch_size",
-    )
-}
+LISTS = {"losses": "loss", "seeds": "seed"}
+LISTS |= {name: name for name in (*LOSS_PARAMETERS[1:], "time_steps", "batch_size")}
 SHARED = [
     field.name
     for field in dataclasses.fields(RunConfig)
@@ -45,13 +37,15 @@ PARAMETERS = [*LISTS, *SHARED]
 def grid(**parameters: Any) -> list[RunConfig]:
     """Return the configs of a grid: every combination of the values of `LISTS`; all else is shared.
 
-    Combinations that differ only in parameters without effect (ce at two temperatures) are one run. All
-    combinations of a seed come before the next seed, so that an interrupted grid compares all losses.
+    Combinations that differ only in parameters without effect (ce at two temperatures) are one run, and one
+    that is another loss (ce with a contrastive term) is that loss. All combinations of a seed come before the
+    next seed, so that an interrupted grid compares all losses.
     Raises ValueError for a value that is not a list, and for what `RunConfig` refuses.
     """
     for name in parameters:
         if name not in PARAMETERS:
             raise ValueError(checks.unknown(name, PARAMETERS))
+    import_plugin(parameters.get("plugin"))
     lists = {}
     for name, parameter in LISTS.items():
         values = parameters.pop(name, [getattr(RunConfig(), parameter)])
@@ -65,7 +59,7 @@ def grid(**parameters: Any) -> list[RunConfig]:
     distinct, effective = {}, set()
     for seed, *values in itertools.product(seeds, *lists.values()):
         combination = parameters | dict(zip(lists, values, strict=True)) | {"seed": seed}
-        config = _without_idle(combination)
+        config = _valid(combination)
         effective |= set(RunConfig.__dataclass_fields__) - without_effect(vars(config)).keys()
         distinct.setdefault(json.dumps(config.identity()), config)
     for name in set(combination) - effective:  # without effect in every run
@@ -75,10 +69,12 @@ def grid(**parameters: Any) -> list[RunConfig]:
     return list(distinct.values())
 
 
-def _without_idle(parameters: dict[str, Any]) -> RunConfig:
-    """Return the config without the parameters that have no effect in it, such as the temperature of ce."""
-    valid = {name: RunConfig.default(name) for name in RunConfig.__dataclass_fields__} | parameters
-    idle = without_effect(valid) if valid["dataset"] in list(DATASETS) else {}
+def _valid(parameters: dict[str, Any]) -> RunConfig:
+    """Return the config of a combination, as the loss it is and without what has no effect in it."""
+    defaults = {name: RunConfig.default(name) for name in RunConfig.__dataclass_fields__}
+    parameters = checks.checked_fields(RunConfig, parameters)
+    parameters |= other_name(defaults | parameters)
+    idle = without_effect(defaults | parameters)
     return RunConfig(**{name: value for name, value in parameters.items() if name not in idle})
 
 

@@ -219,6 +219,7 @@ def _description(config: RunConfig, data: Data, network: SpikingNetwork, device:
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
         "parameters": config.to_dict(),
+        "code": config.code,
         "data": {
             "image_shape": list(data.input_shape),
             "classes": data.classes,

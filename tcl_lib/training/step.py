@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from tcl_lib.backbones import NetworkOutput
 from tcl_lib.config import RunConfig
-from tcl_lib.training.build import LOSSES, Terms, total_loss
+from tcl_lib.training.build import loss_terms, total_loss
 
 
 def forward_and_backward(
     fabric: Fabric, model: nn.Module, images: Tensor, labels: Tensor, config: RunConfig
-) -> tuple[NetworkOutput, Tensor, Terms]:
+) -> tuple[NetworkOutput, Tensor, dict[str, Tensor]]:
     """Add the gradients of a batch's loss to the parameters; return the output, the loss and its terms.
 
     Args:
@@ -28,7 +28,7 @@ def forward_and_backward(
     """
     if config.micro_batches == 1:
         output = model(images)
-        terms = LOSSES[config.loss](output, labels, config)
+        terms = loss_terms(output, labels, config)
         loss = total_loss(terms, config)
         fabric.backward(loss)
         return output, loss, terms
@@ -38,7 +38,7 @@ def forward_and_backward(
     with torch.no_grad():
         outputs = [model(part) for part in parts]
     output = NetworkOutput(*(torch.cat(of, dim=1).requires_grad_() for of in zip(*outputs, strict=True)))
-    terms = LOSSES[config.loss](output, labels, config)
+    terms = loss_terms(output, labels, config)
     loss = total_loss(terms, config)
     loss.backward()
     sizes = [part.shape[-4] for part in parts]

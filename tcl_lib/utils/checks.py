@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache, wraps
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -37,6 +37,27 @@ def _size(value: list[int]) -> list[int]:
     return value
 
 
+def _plugin(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError("must be a file that ends with .py, or the name of a module")
+    return value
+
+
+def one_of(table: Mapping[str, Any]) -> Rule:
+    """Return the rule that a value is a name in a table, which may still grow."""
+
+    def registered(value: str) -> str:
+        if value not in table:
+            *others, last = (repr(name) for name in table)
+            close = difflib.get_close_matches(value, table, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"must be {', '.join(others)} or {last}{hint}")
+        return value
+
+    registered.table = table  # for docs/make_parameters.py
+    return Rule(registered)
+
+
 AtLeast1 = Annotated[int, Ge(1)]
 AtLeast2 = Annotated[int, Ge(2)]
 NotNegative = Annotated[int, Ge(0)]
@@ -48,6 +69,7 @@ Fraction = Annotated[float, Gt(0), Le(0.5)]
 Size = Annotated[list[int], Rule(_size)]
 Folder = Annotated[str, Rule(_folder)]
 Name = Annotated[str, Rule(_name)]
+Plugin = Annotated[str, Rule(_plugin)]
 
 
 def refuse_unknown(cls: type) -> type:
@@ -75,8 +97,20 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 def check_fields(parameters: Any) -> None:
     """Check every field of a frozen dataclass against its annotation, as `checked` does."""
-    for name, annotation in get_type_hints(type(parameters), include_extras=True).items():
-        object.__setattr__(parameters, name, checked(name, getattr(parameters, name), annotation))
+    values = {name: getattr(parameters, name) for name in parameters.__dataclass_fields__}
+    for name, value in checked_fields(type(parameters), values).items():
+        object.__setattr__(parameters, name, value)
+
+
+def checked_fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values for fields of a dataclass, each `checked` against its annotation."""
+    annotations = _annotations(cls)
+    return {name: checked(name, value, annotations[name]) for name, value in values.items()}
+
+
+@cache
+def _annotations(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
 
 
 def checked(name: str, value: Any, annotation: Any) -> Any:

@@ -30,6 +30,11 @@ def absolute(folder: str | Path) -> Path:
     return Path(os.path.normpath(home() / os.path.expanduser(folder)))
 
 
+def relative(path: Path) -> str:
+    """Return an absolute path relative to `home` where it lies inside, with forward slashes."""
+    return (path.relative_to(home()) if path.is_relative_to(home()) else path).as_posix()
+
+
 def cache() -> Path:
     """Return the folder of decoded images, event frames and compiled neurons; it may be deleted any time."""
     return home() / "data" / "cache"

@@ -255,7 +255,7 @@ def test_what_the_varied_runs_share_need_not_be_the_defaults(made):
                     changes = {"temperature": temperature, "positives": positives, "seed": seed}
                     made(loss="tcl", ce_term="per_step", **changes)
     (rows,) = statistics.settings(runs.load_runs(root)).values()
-    both = statistics.varied(rows, "temperature", "contrastive_weight")
+    both = statistics.varied(rows, "temperature", "temporal_weight")
     assert sorted(both["temperature"]) == [0.1, 0.1, 0.2, 0.2]
     assert both["fixed"].nunique() == 1
     assert "ce term per_step" in both["fixed"].iloc[0]
@@ -268,14 +268,14 @@ def test_what_the_varied_runs_share_need_not_be_the_defaults(made):
 def test_what_varies_alone(made):
     root = made(loss="tcl").run_path.parent
     made(loss="tcl", temperature=0.2)
-    made(loss="tcl", temperature=0.2, contrastive_weight=2.0)
+    made(loss="tcl", temperature=0.2, temporal_weight=2.0)
     made(loss="tcl", temperature=0.2, positives=["class"])  # two things at once
     made(loss="tcl", positives=["class"])
     made(loss="stcl")  # has no other value
     made(loss="ce")
     (rows,) = statistics.settings(runs.load_runs(root)).values()
-    both = statistics.varied(rows, "temperature", "contrastive_weight")
-    assert sorted(zip(both["temperature"], both["contrastive_weight"], strict=True)) == [
+    both = statistics.varied(rows, "temperature", "temporal_weight")
+    assert sorted(zip(both["temperature"], both["temporal_weight"], strict=True)) == [
         (0.1, 0.5),
         (0.2, 0.5),
         (0.2, 2.0),

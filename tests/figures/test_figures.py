@@ -208,7 +208,7 @@ def test_runs_that_must_not_be_averaged_never_are(draw):
 
 
 def test_sensitivity_shows_validation_accuracy():
-    table = runs_table(temperature=(0.1, 0.1, 0.5, 0.5), contrastive_weight=(0.5, 2.0, 0.5, 2.0))
+    table = runs_table(temperature=(0.1, 0.1, 0.5, 0.5), temporal_weight=(0.5, 2.0, 0.5, 2.0))
     figure = figures.sensitivity(table)
     assert [axes.get_title() for axes in figure.axes] == [
         "TCL, answer at t = 1",
@@ -225,7 +225,7 @@ def test_sensitivity_shows_validation_accuracy():
 
 
 def test_sensitivity_to_the_weight_alone():
-    table = runs_table(temperature=(0.1, 0.1, 0.1), contrastive_weight=(0.0, 0.5, 2.0))
+    table = runs_table(temperature=(0.1, 0.1, 0.1), temporal_weight=(0.0, 0.5, 2.0))
     axes = figures.sensitivity(table).axes[0]
     assert "weight" in axes.get_xlabel()
     assert axes.get_xscale() == "linear"  # 0 has no place on a logarithmic one
@@ -369,8 +369,8 @@ def test_equal_figures_are_equal_files(tmp_path):
 def test_nothing_is_cut_and_panels_do_not_overlap(width):
     table = gathered()
     some = runs_table(positives=("class", "class+time", "class+time+view"))
-    of_two = runs_table(temperature=(0.1, 0.5), contrastive_weight=(0.5, 2.0))
-    many = runs_table(temperature=tuple(0.01 * 2**n for n in range(8)), contrastive_weight=8 * (0.5,))
+    of_two = runs_table(temperature=(0.1, 0.5), temporal_weight=(0.5, 2.0))
+    many = runs_table(temperature=tuple(0.01 * 2**n for n in range(8)), temporal_weight=8 * (0.5,))
     features = np.random.default_rng(0).normal(size=(10, 20, 6))
     labels = np.arange(20) % 10
     points = tsne(features, labels, np.arange(20)).assign(setting=SETTING, seed=0)

@@ -12,7 +12,7 @@ from tcl_lib.training import grids
 
 
 def described(configs):
-    return [(config.loss, config.seed, config.temperature) for config in configs]
+    return [(config.loss, config.seed, config.loss_parameters["temperature"]) for config in configs]
 
 
 def test_the_default_grid_is_the_default_run():
@@ -37,7 +37,7 @@ def test_every_combination_the_seeds_last():
 
 def test_what_has_no_effect_makes_no_further_run():
     configs = grid(losses=["ce", "tcl"], seeds=[0], temperature=[0.1, 0.2])
-    assert described(configs) == [("ce", 0, 0.1), ("tcl", 0, 0.1), ("tcl", 0, 0.2)]
+    assert described(configs) == [("ce", 0, None), ("tcl", 0, 0.1), ("tcl", 0, 0.2)]
     choices = [["class"], ["class", "time"], ["class", "time", "view"]]
     configs = grid(losses=["per_step_ce", "tcl", "stcl"], positives=choices)
     assert [(c.loss, c.positives) for c in configs] == [
@@ -47,6 +47,13 @@ def test_what_has_no_effect_makes_no_further_run():
         *(("stcl", choice) for choice in choices),
     ]
     assert configs[2].name == RunConfig(loss="tcl").name
+
+
+def test_grid_calls_a_combination_by_the_loss_that_it_is():
+    configs = grid(losses=["ce", "tcl", "stcl"], temporal_term=[None, "none", "consistency"], views=[None, 1])
+    assert [config.variant for config in configs] == [
+        *("CE", "ETC", "TCL", "STCL", "CE, views 2", "ETC, views 2"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, train
-from tcl_lib.training.build import LOSSES, total_loss
+from tcl_lib.registry import LOSSES
+from tcl_lib.training.build import loss_terms, total_loss
 from tcl_lib.training.step import forward_and_backward
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
@@ -44,7 +45,7 @@ def gradients(network, config, images, labels):
 
 @pytest.mark.parametrize("frames", [False, True])
 @pytest.mark.parametrize("micro_batches", [2, 3, 4])
-@pytest.mark.parametrize("loss", ["ce", "per_step_ce", "tcl", "stcl"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_parts_have_the_gradient_of_the_whole(loss, micro_batches, frames):
     """Where batch norm does not join the samples of a batch: of all anchors, across the parts."""
     options = {"projection_dim": 8} if loss in ("tcl", "stcl") else {}
@@ -70,7 +71,7 @@ def test_batch_norm_sees_a_part_at_a_time():
     _, _, found = gradients(network, config, images, labels)
     outputs = [plain(part) for part in images.chunk(2)]
     joined = [torch.cat(of, dim=1) for of in zip(*outputs, strict=True)]
-    total_loss(LOSSES["tcl"](type(outputs[0])(*joined), labels, config), config).backward()
+    total_loss(loss_terms(type(outputs[0])(*joined), labels, config), config).backward()
     for name, parameter in plain.named_parameters():
         assert_close(found[name], parameter.grad, rtol=1e-9, atol=1e-12)
     for kept, expected in zip(network.buffers(), plain.buffers(), strict=True):

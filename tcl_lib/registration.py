@@ -1,0 +1,153 @@
+"""`register_loss` and `register_backbone`: losses and backbones of your own, as names for `RunConfig`."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from matplotlib.colors import is_color_like
+from matplotlib.markers import MarkerStyle
+
+from tcl_lib import registry
+from tcl_lib.config import RunConfig
+from tcl_lib.registry import CE_TERMS, LOSSES, TEMPORAL_TERMS, Backbone, Loss, Term
+from tcl_lib.utils import checks, source
+
+# Columns of tables, which a term's name must not take.
+COLUMNS = ("epoch", "loss", "lr", "seconds", "data", "run", "setting", "variant", "seed", "time_steps")
+COLUMNS += ("events", "cross_entropy", "train_accuracy")
+# What every backbone is called with.
+ARGUMENTS = ("channels", "image_size", "num_classes", "neuron", "time_steps", "projection_dim")
+
+
+def register_loss(
+    name: str,
+    *,
+    label: str,
+    ce_term: str | Callable = "mean",
+    temporal_term: str | Callable = "none",
+    views: int = 1,
+    colour: str | None = None,
+    marker: str | None = None,
+) -> None:
+    """Add a loss to those that `RunConfig` knows.
+
+    Args:
+        name: what `RunConfig(loss=...)` calls it.
+        label: its name in tables and figures.
+        ce_term: the name of a cross-entropy, or a function in its place.
+        temporal_term: the name of a temporal term, or a function.
+        views: augmented views of every sample; two of them may be positives of each other.
+        colour: of its curves, for matplotlib; None for the next of the palette.
+        marker: of its curves, for matplotlib; None for the next.
+
+    A function returns a scalar. Its arguments say what it uses: `logits` [T, V, B, K], `labels` [B],
+    `embeddings` [T, V, B, P] (the network then gets a projection head), and any of the parameters
+    temperature (with its default), tet_lambda, positives, time_pairs and negatives; `**parameters` stands for
+    all five. It becomes a term with its own name, which is also its column in metrics.csv.
+
+    The same registration may be repeated. Raises ValueError, in one line, for a name or label that is taken,
+    terms that are another loss, an unknown argument and a wrong kind of value.
+    """
+    checks.checked("name", name, checks.Name)
+    checks.checked("views", views, Literal[1, 2])
+    if not isinstance(label, str) or not label.strip() or ", " in label or "\n" in label:
+        raise ValueError(f"label={label!r}: must be a text of one line without ', '")
+    if colour is not None and not is_color_like(colour):
+        raise ValueError(f"colour={colour!r}: must be a colour of matplotlib, such as '#0173b2'")
+    if marker is not None:
+        try:
+            MarkerStyle(marker)
+        except (TypeError, ValueError):
+            raise ValueError(f"marker={marker!r}: must be a marker of matplotlib, such as 'o'") from None
+    ce_name, ce = _term("ce_term", ce_term, CE_TERMS)
+    temporal_name, temporal = _term("temporal_term", temporal_term, TEMPORAL_TERMS)
+    pairs = "positives" in (*ce.arguments, *(temporal.arguments if temporal else ()))
+    others = {other: loss for other, loss in LOSSES.items() if other != name}
+    for other, loss in others.items():
+        if loss.label == label:
+            raise ValueError(f"label={label!r}: is that of loss={other!r}")
+        if loss[1:3] == (ce_name, temporal_name) and (loss.views == views or not pairs):
+            raise ValueError(f"{name}: is loss={other!r} with views={views}; give it that name")
+    colour = colour or _next(registry.COLOURS, [loss.colour for loss in others.values()])
+    marker = marker or _next(registry.MARKERS, [loss.marker for loss in others.values()])
+    code = hashlib.sha256(f"{ce_name} {temporal_name} {views}".encode()).hexdigest()
+    entries = [(CE_TERMS, ce_name, ce), (TEMPORAL_TERMS, temporal_name, temporal)]
+    registry.add(*entries, (LOSSES, name, Loss(label, ce_name, temporal_name, views, colour, marker, code)))
+
+
+def register_backbone(name: str, function: Callable) -> None:
+    """Add a backbone to those that `RunConfig` knows.
+
+    Args:
+        name: what `RunConfig(backbone=...)` calls it.
+        function: takes what `tcl_lib.backbones.convnet` takes, by name, and returns a `SpikingNetwork`. If it
+            has an argument `stem_width`, that parameter of `RunConfig` applies to it.
+
+    The same registration may be repeated. Raises ValueError, in one line, for a name that is taken and for an
+    argument that is missing or unknown.
+    """
+    checks.checked("name", name, checks.Name)
+    arguments, rest = _arguments("function", function, ARGUMENTS, registry.BACKBONE_PARAMETERS)
+    missing = [argument for argument in ARGUMENTS if argument not in arguments]
+    if missing and not rest:
+        raise ValueError(f"{function.__name__}: must take {', '.join(missing)}, as convnet does")
+    parameters = tuple(argument for argument in arguments if argument in registry.BACKBONE_PARAMETERS)
+    registry.add((registry.BACKBONES, name, Backbone(function, parameters, source.of_function(function))))
+
+
+def _next(choices: Sequence[str], taken: list[str]) -> str:
+    """Return the first choice that is not taken, or begin again."""
+    return min(choices, key=taken.count)
+
+
+def _term(kind: str, value: Any, table: dict[str, Term | None]) -> tuple[str, Term | None]:
+    """Return the name and the term of a function, or of a name in the table."""
+    if isinstance(value, str) or not callable(value):
+        checks.checked(kind, value, checks.one_of(table))
+        return value, table[value]
+    arguments, rest = _arguments(kind, value, registry.TENSORS, registry.TERM_PARAMETERS)
+    name = value.__name__
+    other = TEMPORAL_TERMS if table is CE_TERMS else CE_TERMS
+    if name in other or name in COLUMNS or name.startswith(("validation_", "firing_rate_")):
+        raise ValueError(f"{kind}={name}: the name is taken; give the function another")
+    if not {"logits", "embeddings"} & set(arguments):
+        raise ValueError(f"{name}: must take logits or embeddings")
+    temperature = None
+    if "temperature" in arguments:
+        try:
+            temperature = checks.checked("temperature", arguments["temperature"], checks.Positive)
+        except ValueError:
+            raise ValueError(f"{name}: temperature needs a default, a number > 0") from None
+    names = tuple(dict.fromkeys([*arguments, *(registry.TERM_PARAMETERS if rest else ())]))
+    return name, Term(value, names, name, temperature, code=source.of_function(value))
+
+
+def _arguments(
+    kind: str, function: Any, fixed: Iterable[str], parameters: Iterable[str]
+) -> tuple[dict[str, Any], bool]:
+    """Return a function's arguments with their defaults, and whether it takes all others too (`**`).
+
+    Raises ValueError for an argument that is neither fixed nor a parameter of `RunConfig`, and for a default
+    that is not the parameter's: it would never apply.
+    """
+    if not inspect.isfunction(function) or not function.__name__.isidentifier():
+        raise ValueError(f"{kind}={function!r}: must be a function with a name (def)")
+    found, rest = {}, False
+    for name, argument in inspect.signature(function).parameters.items():
+        if argument.kind is argument.VAR_KEYWORD:
+            rest = True
+            continue
+        if name not in (*fixed, *parameters) or argument.kind in (
+            argument.POSITIONAL_ONLY,
+            argument.VAR_POSITIONAL,
+        ):
+            raise ValueError(f"{function.__name__}: {checks.unknown(name, [*fixed, *parameters])}")
+        found[name] = argument.default
+        default = RunConfig.default(name) if name in parameters else None
+        if default is not None and argument.default not in (argument.empty, default):
+            raise ValueError(
+                f"{function.__name__}: {name}={argument.default!r} never applies, RunConfig has {default!r};"
+                " leave the default out"
+            )
+    return found, rest

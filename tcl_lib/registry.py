@@ -1,0 +1,250 @@
+"""What a `RunConfig` can name: datasets, backbones, losses and their terms. Imports no torch.
+
+Backbones and losses of your own join the tables by `register_backbone` and `register_loss`.
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tcl_lib.utils import checks, paths, source
+
+
+class Dataset(NamedTuple):
+    """The facts about a dataset."""
+
+    source: str  # module:function in `tcl_lib.data` that loads it
+    origin: str  # where its files come from
+    shape: tuple[int, int, int] | None  # (C, H, W) of an image or a frame; None where the files say
+    events: bool = False  # of an event camera, another frame at every time step
+    mirrored: bool = False  # whether a mirror image is of the same class
+    own_folder: bool = False  # the user's own files: `data_root` says which data they are
+    frame_size: int | None = None  # default of the parameter, in pixels
+
+
+DATASETS = {
+    "digits": Dataset("images:digits", "scikit-learn", (1, 8, 8)),
+    "cifar10": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
+    "cifar100": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
+    "folder": Dataset("images:folder", "data_root", None, mirrored=True, own_folder=True),
+    "dvs_cifar10": Dataset(
+        "events.datasets:dvs_cifar10", "tonic", (2, 48, 48), events=True, mirrored=True, frame_size=48
+    ),
+    "nmnist": Dataset("events.datasets:nmnist", "tonic", (2, 34, 34), events=True),
+    # not mirrored: a gesture to the left is not one to the right
+    "events_folder": Dataset(
+        "events.datasets:events_folder", "data_root", None, events=True, own_folder=True
+    ),
+    "moving_digits": Dataset("events.datasets:moving_digits", "simulated", (2, 10, 10), events=True),
+}
+
+
+class Backbone(NamedTuple):
+    """A function that returns a network; it takes what `backbones.convnet` takes."""
+
+    function: str | Callable  # module:function in `tcl_lib`, or the function
+    parameters: tuple[str, ...] = ()  # which of `BACKBONE_PARAMETERS` it takes too
+    code: str = ""  # hash of code that is not this package's
+
+
+BACKBONE_PARAMETERS = ("stem_width",)
+BACKBONES = {
+    "convnet": Backbone("backbones:convnet"),
+    "vggsnn": Backbone("backbones:vggsnn"),
+    "resnet19": Backbone("backbones:resnet19", ("stem_width",)),
+}
+
+
+class Term(NamedTuple):
+    """A term of a loss: a function of tensors, which says by its arguments which parameters it uses."""
+
+    function: str | Callable  # module:function in `tcl_lib`, or the function
+    arguments: tuple[str, ...]  # of `TENSORS` and `TERM_PARAMETERS`
+    column: str  # its name in metrics.csv
+    temperature: float | None = None  # the default of the parameter
+    weight: float = 1.0  # the default of `temporal_weight`
+    code: str = ""  # hash of code that is not this package's
+
+
+# logits [T, V, B, K], embeddings [T, V, B, P], labels [B]; who takes embeddings gets a projection head.
+TENSORS = ("logits", "labels", "embeddings")
+TERM_PARAMETERS = ("temperature", "tet_lambda", "positives", "time_pairs", "negatives")
+# What a study compares; all else is the setting of a run.
+LOSS_PARAMETERS = ("loss", "ce_term", "temporal_term", "views", "temporal_weight", *TERM_PARAMETERS)
+LOSS_PARAMETERS += ("projection_dim",)
+CE_TERMS = {
+    "mean": Term("losses:ce", ("logits", "labels"), "cross_entropy"),
+    "per_step": Term("losses:per_step_ce", ("logits", "labels", "tet_lambda"), "cross_entropy"),
+    "prefix": Term("losses:prefix_ce", ("logits", "labels"), "cross_entropy"),
+}
+TEMPORAL_TERMS = {
+    "none": None,
+    "contrastive": Term(
+        "losses:temporal_contrastive_loss",
+        ("embeddings", "labels", "temperature", "positives", "time_pairs", "negatives"),
+        "contrastive",
+        temperature=0.1,
+        weight=0.5,
+    ),
+    "consistency": Term("losses:step_consistency", ("logits", "temperature"), "consistency", 4.0),
+    "distillation": Term(
+        "losses:self_distillation", ("logits", "labels", "temperature"), "distillation", 3.0, weight=0.5
+    ),
+}
+
+
+class Loss(NamedTuple):
+    """A cross-entropy, a temporal term beside it, and the views of a sample; and how it is drawn."""
+
+    label: str  # as printed
+    ce_term: str
+    temporal_term: str
+    views: int
+    colour: str
+    marker: str
+    code: str = ""  # hash of the definition of a loss that is not this package's
+
+
+# In the order of tables and figures. Colours are seaborn's "colorblind"; markers differ without colour too.
+COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9")
+COLOURS += ("#fbafe4", "#949494", "#ece133")
+MARKERS = "osD^vPX<>p*hd8"
+LOSSES = {
+    "ce": Loss("CE", "mean", "none", 1, COLOURS[0], "o"),
+    "per_step_ce": Loss("per-step CE", "per_step", "none", 1, COLOURS[1], "s"),
+    "prefix_ce": Loss("prefix CE", "prefix", "none", 1, COLOURS[4], "v"),
+    "etc": Loss("ETC", "mean", "consistency", 1, COLOURS[5], "P"),
+    "tsd": Loss("TSD", "per_step", "distillation", 1, COLOURS[6], "X"),
+    "tcl": Loss("TCL", "mean", "contrastive", 1, COLOURS[2], "D"),
+    "stcl": Loss("STCL", "mean", "contrastive", 2, COLOURS[3], "^"),
+}
+
+
+def terms(values: dict[str, Any]) -> list[Term]:
+    """Return the cross-entropy and, if there is one, the temporal term of a run with these parameters."""
+    return [CE_TERMS[ce_term(values)], *filter(None, [TEMPORAL_TERMS[temporal_term(values)]])]
+
+
+def ce_term(values: dict[str, Any]) -> str:
+    """Return the name of the cross-entropy of a run with these parameters."""
+    return values["ce_term"] or LOSSES[values["loss"]].ce_term
+
+
+def temporal_term(values: dict[str, Any]) -> str:
+    """Return the name of the temporal term of a run with these parameters."""
+    return values["temporal_term"] or LOSSES[values["loss"]].temporal_term
+
+
+def pairs_views(values: dict[str, Any]) -> bool:
+    """Return whether the views of a sample may be positives of each other."""
+    uses_positives = any("positives" in term.arguments for term in terms(values))
+    return uses_positives and LOSSES[values["loss"]].views == 2 and values["views"] != 1
+
+
+def loss_parameters(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the `LOSS_PARAMETERS` of a run, with what None stands for and the possible positives."""
+    found = {name: values[name] for name in LOSS_PARAMETERS}
+    found |= {"ce_term": ce_term(values), "temporal_term": temporal_term(values)}
+    found["views"] = values["views"] or LOSSES[values["loss"]].views
+    possible = {"class": True, "time": values["time_steps"] > 1, "view": pairs_views(values)}
+    found["positives"] = [name for name in possible if possible[name] and name in values["positives"]]
+    if values["temporal_weight"] is None:
+        found["temporal_weight"] = terms(values)[-1].weight
+    if values["temperature"] is None:  # each term has its own
+        defaults = [term.temperature for term in terms(values) if term.temperature is not None]
+        found["temperature"] = defaults[0] if len(set(defaults)) == 1 else defaults or None
+    return found
+
+
+def other_name(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the loss (and views) by which a run with these parameters is called, {} for its own loss.
+
+    `ce` with `temporal_term="contrastive"` is `tcl`, and `stcl` with one view too.
+    """
+    own = LOSSES[values["loss"]]
+    of_run = ce_term(values), temporal_term(values)
+    for name, loss in LOSSES.items():
+        there = {"loss": name, "ce_term": None, "temporal_term": None, "views": None}
+        same = (loss.ce_term, loss.temporal_term) == of_run and pairs_views(there) == pairs_views(values)
+        if same and name != values["loss"]:
+            views = values["views"] or own.views
+            return there | {"views": views if views != loss.views else None}
+    return {}
+
+
+def code(values: dict[str, Any]) -> dict[str, str]:
+    """Return the hashes of the code of a run with these parameters that is not this package's."""
+    ce, temporal = CE_TERMS[ce_term(values)], TEMPORAL_TERMS[temporal_term(values)]
+    entries = {"loss": LOSSES[values["loss"]], "ce_term": ce, "temporal_term": temporal}
+    entries["backbone"] = BACKBONES[values["backbone"]]
+    return {name: entry.code for name, entry in entries.items() if entry and entry.code}
+
+
+def function_of(entry: Backbone | Term) -> Callable:
+    """Return the function of a backbone or a term, imported where it is this package's."""
+    if isinstance(entry.function, str):
+        return pkgutil.resolve_name(f"tcl_lib.{entry.function}")
+    return entry.function
+
+
+_registering: list[str] = []  # the module of every registration
+
+
+def add(*entries: tuple[dict[str, Any], str, Any]) -> None:
+    """Add entries to tables: (table, name, entry). Raises ValueError where a name has another entry."""
+    for table, name, entry in entries:
+        if table.get(name, entry) != entry:
+            raise ValueError(
+                f"{name!r}: is registered already, with other content; give another name,"
+                " or restart Python if you changed it"
+            )
+    for table, name, entry in entries:
+        table[name] = entry
+    _registering.append(sys._getframe(2).f_globals["__name__"])  # who called `register_loss`
+
+
+def import_plugin(plugin: str | None) -> None:
+    """Import a file or module that registers losses or backbones.
+
+    Args:
+        plugin: a file that ends with .py, relative to `utils.paths.home`, or a module's name; None for none.
+
+    Raises ValueError, in one line, where it is missing, raises an error, registers nothing, or is a file that
+    changed after it was imported.
+    """
+    if checks.checked("plugin", plugin, checks.Plugin | None) is None:
+        return
+    path = paths.absolute(plugin)
+    is_file = plugin.endswith(".py")
+    name = f"plugin {path}" if is_file else plugin
+    before = len(_registering)
+    try:
+        if not is_file:
+            importlib.import_module(name)
+        elif name not in sys.modules:
+            _import_file(name, path)
+        elif sys.modules[name].code != source.of_file(path):
+            raise ImportError("it has changed since it was imported: restart Python")
+    except Exception as error:  # whatever the plugin raises
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"plugin={plugin!r}: cannot be imported ({reason})") from error
+    if len(_registering) == before and not any(f"{who}.".startswith(f"{name}.") for who in _registering):
+        raise ValueError(
+            f"plugin={plugin!r}: registers nothing; call tcl_lib.register_loss or register_backbone in it"
+        )
+
+
+def _import_file(name: str, path: Path) -> None:
+    specification = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(specification)
+    module.code = source.of_file(path)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

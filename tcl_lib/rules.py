@@ -1,0 +1,97 @@
+"""Which parameters of a run go together: what contradicts another, and what has no effect beside it."""
+
+from typing import TYPE_CHECKING
+
+from tcl_lib import registry
+from tcl_lib.registry import BACKBONES, DATASETS, LOSSES, TERM_PARAMETERS, Term
+
+if TYPE_CHECKING:
+    from tcl_lib.config import RunConfig
+
+EVENT_PARAMETERS = (
+    *("frame_by", "frame_size", "count_scale", "split", "event_augmentation", "sensor_size"),
+    "skip_bad_recordings",
+)
+
+
+def check(config: "RunConfig") -> None:
+    """Raise ValueError, in one line, for parameters that contradict each other or have no effect."""
+    values = vars(config)
+    if DATASETS[config.dataset].own_folder and config.data_root is None:
+        raise ValueError(
+            f"data_root=None: dataset {config.dataset!r} needs the folder that holds train/ and test/"
+        )
+    for name, reason in without_effect(values).items():
+        if getattr(config, name) != config.default(name):
+            raise ValueError(f"{name}={getattr(config, name)!r}: has no effect with {reason}")
+    if other := registry.other_name(values):
+        given = ", ".join(
+            f"{name}={getattr(config, name)!r}"
+            for name in ("ce_term", "temporal_term", "views")
+            if getattr(config, name) is not None
+        )
+        name = ", ".join(f"{name}={value!r}" for name, value in other.items() if value is not None)
+        raise ValueError(f"loss={config.loss!r}: with {given} it is {name}; give that")
+    if config.views == 1 and LOSSES[config.loss].views == 2 and "positives" in config.arguments:
+        raise ValueError(f"views=1: loss={config.loss!r} contrasts two views")
+    if config.num_views > 1 and not config.augment:
+        raise ValueError(
+            f"augment=False: loss={config.loss!r} with views={config.num_views} would train on two identical"
+            " views"
+        )
+    if config.batch_size < 2 * config.micro_batches:
+        raise ValueError(
+            f"micro_batches={config.micro_batches}: must leave at least two samples of a batch"
+            f" (batch_size={config.batch_size}) in each part"
+        )
+    if config.warmup_epochs > config.epochs:
+        raise ValueError(f"warmup_epochs={config.warmup_epochs}: must be at most epochs ({config.epochs})")
+    if len(set(config.positives)) < len(config.positives):
+        raise ValueError(f"positives={config.positives}: lists a value twice")
+    if "positives" in config.arguments and not config.loss_parameters["positives"]:
+        raise ValueError(
+            f"positives={config.positives}: with loss={config.loss!r} and time_steps={config.time_steps}"
+            " no anchor would have a positive; add 'class'"
+        )
+
+
+def without_effect(values: dict) -> dict[str, str]:
+    """Return the parameters that do nothing beside the other values, each with the value that causes it."""
+    facts, backbone = DATASETS[values["dataset"]], BACKBONES[values["backbone"]]
+    ce, *temporal = registry.terms(values)
+    weighted = temporal if values["temporal_weight"] != 0 else []
+    chosen = [name for name in ("loss", "ce_term", "temporal_term") if values[name] is not None]
+    contrast = values["negatives"] or registry.temporal_term(values) != "contrastive"
+    effective = {
+        ("dataset",): {
+            "cutout": not facts.events,
+            "autoaugment": not facts.events,
+            **dict.fromkeys(EVENT_PARAMETERS, facts.events),
+            "split": values["dataset"] == "dvs_cifar10",
+            "sensor_size": values["dataset"] == "events_folder",
+            "allow_duplicates": facts.own_folder,
+        },
+        ("augment",): dict.fromkeys(
+            ("flip", "cutout", "autoaugment", "event_augmentation"), values["augment"]
+        ),
+        tuple(chosen): _uses([ce, *temporal]) | {"temporal_weight": bool(temporal)},
+        ("temporal_weight",): _uses([ce, *weighted]),
+        ("time_steps",): {"time_pairs": values["time_steps"] > 2},
+        ("positives",): {"time_pairs": "time" in values["positives"]},
+        ("negatives",): {"temperature": contrast or "temperature" in ce.arguments},
+        ("backbone",): {name: name in backbone.parameters for name in registry.BACKBONE_PARAMETERS},
+        ("optimizer",): {"momentum": values["optimizer"] == "sgd"},
+    }
+    return {
+        name: " and ".join(f"{cause}={values[cause]!r}" for cause in causes)
+        for causes, names in reversed(effective.items())
+        for name, effect in names.items()
+        if not effect
+    }
+
+
+def _uses(terms: list[Term]) -> dict[str, bool]:
+    """Return which parameters of a loss its terms use."""
+    arguments = {argument for term in terms for argument in term.arguments}
+    uses = {name: name in arguments for name in TERM_PARAMETERS}
+    return uses | {"projection_dim": "embeddings" in arguments}
