@@ -46,6 +46,7 @@ class RunConfig:
         plugin: file (.py) or module with losses or backbones of your own, imported before all else.
         backbone: the network.
         stem_width: channels of the stem of resnet19.
+        whitened_stem: learn the stem's weights in the basis of whitened image patches.
         time_steps: T; for event data the number of frames.
         neuron: lif_box (membrane only) or lif (with a synaptic current).
         decay: share of the membrane potential left after a step.
@@ -62,6 +63,7 @@ class RunConfig:
         negatives: contrast positives with all other anchors; False aligns them only.
         projection_dim: size of the embeddings; 0 contrasts the features themselves.
         epochs: passes over the training set.
+        one_step_epochs: the first of the epochs train with one time step, which takes a third of the time.
         batch_size: samples in a batch, before views.
         optimizer: sgd (with Nesterov momentum) or adamw.
         lr: peak learning rate, after the warm-up and before the cosine decay.
@@ -105,6 +107,7 @@ class RunConfig:
     plugin: checks.Plugin | None = None
     backbone: Annotated[str, checks.one_of(registry.BACKBONES)] = "convnet"
     stem_width: checks.AtLeast1 = 64
+    whitened_stem: bool = False
     time_steps: checks.AtLeast1 = 4
     neuron: Literal["lif_box", "lif"] = "lif_box"
     decay: checks.BelowOne = 0.5
@@ -125,6 +128,7 @@ class RunConfig:
     projection_dim: checks.NotNegative = 128
     # training
     epochs: checks.AtLeast1 = 15
+    one_step_epochs: checks.NotNegative = 0
     batch_size: checks.AtLeast2 = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: checks.Positive = 0.1

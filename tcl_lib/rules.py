@@ -46,12 +46,15 @@ def check(config: "RunConfig") -> None:
         )
     if config.warmup_epochs > config.epochs:
         raise ValueError(f"warmup_epochs={config.warmup_epochs}: must be at most epochs ({config.epochs})")
+    if config.one_step_epochs and config.one_step_epochs >= config.epochs:
+        raise ValueError(f"one_step_epochs={config.one_step_epochs}: must be below epochs ({config.epochs})")
     if len(set(config.positives)) < len(config.positives):
         raise ValueError(f"positives={config.positives}: lists a value twice")
-    if "positives" in config.arguments and not config.loss_parameters["positives"]:
+    early = {"time"} if config.one_step_epochs else set()  # no other step to be a positive
+    if "positives" in config.arguments and not set(config.loss_parameters["positives"]) - early:
         raise ValueError(
-            f"positives={config.positives}: with loss={config.loss!r} and time_steps={config.time_steps}"
-            " no anchor would have a positive; add 'class'"
+            f"positives={config.positives}: with loss={config.loss!r}, time_steps={config.time_steps} and"
+            f" one_step_epochs={config.one_step_epochs} no anchor would have a positive; add 'class'"
         )
 
 
@@ -69,6 +72,7 @@ def without_effect(values: dict) -> dict[str, str]:
             **dict.fromkeys(EVENT_PARAMETERS, facts.events),
             "split": values["dataset"] == "dvs_cifar10",
             "sensor_size": values["dataset"] == "events_folder",
+            "one_step_epochs": not facts.events,
             "allow_duplicates": facts.own_folder,
         },
         ("augment",): dict.fromkeys(
@@ -76,7 +80,10 @@ def without_effect(values: dict) -> dict[str, str]:
         ),
         tuple(chosen): _uses([ce, *temporal]) | {"temporal_weight": bool(temporal)},
         ("temporal_weight",): _uses([ce, *weighted]),
-        ("time_steps",): {"time_pairs": values["time_steps"] > 2},
+        ("time_steps",): {
+            "time_pairs": values["time_steps"] > 2,
+            "one_step_epochs": values["time_steps"] > 1,
+        },
         ("positives",): {"time_pairs": "time" in values["positives"]},
         ("negatives",): {"temperature": contrast or "temperature" in ce.arguments},
         ("backbone",): {name: name in backbone.parameters for name in registry.BACKBONE_PARAMETERS},

@@ -128,6 +128,10 @@ def test_a_wrong_value_is_refused_in_one_line(name, value, allowed):
     [
         ({"dataset": "folder"}, "data_root=None"),
         ({"warmup_epochs": 3, "epochs": 2}, "warmup_epochs=3"),
+        ({"one_step_epochs": 2, "epochs": 2}, "one_step_epochs=2: must be below epochs"),
+        ({"one_step_epochs": 1, "time_steps": 1}, "one_step_epochs=1: has no effect with time_steps=1"),
+        ({"one_step_epochs": 1, "dataset": "nmnist"}, "one_step_epochs=1: has no effect with dataset="),
+        ({"one_step_epochs": 1, "loss": "tcl", "positives": ["time"]}, "no anchor would have a positive"),
         ({"augment": False, "cutout": 4}, "cutout=4"),
         ({"augment": False, "flip": True}, "flip=True: has no effect with augment=False"),
         ({"augment": False, "autoaugment": True}, "autoaugment=True"),

@@ -16,6 +16,7 @@ from tcl_lib.neurons import NEURONS
 from tcl_lib.registry import BACKBONES, function_of
 from tcl_lib.runs import Run, checkpoints, load_run
 from tcl_lib.runs.layout import CHECKPOINT
+from tcl_lib.training.whitening import add_whitening
 
 
 def build_network(config: RunConfig, image_shape: tuple[int, int, int], num_classes: int) -> SpikingNetwork:
@@ -39,6 +40,8 @@ def build_network(config: RunConfig, image_shape: tuple[int, int, int], num_clas
     )
     if not isinstance(network, SpikingNetwork):
         raise ValueError(f"backbone={config.backbone!r}: must return a SpikingNetwork")
+    if config.whitened_stem:
+        add_whitening(network.stem)
     return network
 
 

@@ -26,6 +26,7 @@ from tcl_lib.training.compilation import Compilation
 from tcl_lib.training.interruption import Interruption
 from tcl_lib.training.state import State
 from tcl_lib.training.step import forward_and_backward
+from tcl_lib.training.whitening import SAMPLES, fit_whitening
 from tcl_lib.utils.devices import describe, find_device, keep_freed_memory
 from tcl_lib.utils.progress import progress_bar
 from tcl_lib.utils.provenance import git_commit, versions
@@ -89,6 +90,8 @@ class _Training:
         data = load_data(config)
         Fabric.seed_everything(config.seed, verbose=False)
         network = build_network(config, data.input_shape, len(data.classes))
+        if config.whitened_stem:
+            fit_whitening(network.stem, data.inputs(data.train[:SAMPLES]))
         network.to(memory_format=torch.channels_last)
         self.fabric = Fabric(accelerator=device.type, devices=1, precision=config.precision)
         self.model, optimizer = self.fabric.setup(network, build_optimizer(network, config))
@@ -163,7 +166,10 @@ class _Training:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        output, loss, terms = forward_and_backward(self.fabric, self.model, images, labels, config)
+        time_steps = 1 if epoch <= config.one_step_epochs else None
+        output, loss, terms = forward_and_backward(
+            self.fabric, self.model, images, labels, config, time_steps
+        )
         optimizer.step()
 
         correct = output.logits.mean(0).argmax(-1) == labels.repeat(config.num_views)

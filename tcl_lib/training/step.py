@@ -13,13 +13,19 @@ from tcl_lib.training.build import loss_terms, total_loss
 
 
 def forward_and_backward(
-    fabric: Fabric, model: nn.Module, images: Tensor, labels: Tensor, config: RunConfig
+    fabric: Fabric,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    config: RunConfig,
+    time_steps: int | None = None,
 ) -> tuple[NetworkOutput, Tensor, dict[str, Tensor]]:
     """Add the gradients of a batch's loss to the parameters; return the output, the loss and its terms.
 
     Args:
         images: [V*B, C, H, W] or [T, V*B, C, H, W], view by view.
         labels: [B].
+        time_steps: T for images; the network's own by default.
 
     With `micro_batches` > 1 the network sees the batch in that many parts, and memory holds the activations
     of one part. The loss is still that of the whole batch. A first pass without activations gives the
@@ -27,7 +33,7 @@ def forward_and_backward(
     cache: Gao et al. 2021, arXiv 2101.06983). Batch norm sees one part at a time.
     """
     if config.micro_batches == 1:
-        output = model(images)
+        output = model(images, time_steps)
         terms = loss_terms(output, labels, config)
         loss = total_loss(terms, config)
         fabric.backward(loss)
@@ -36,7 +42,7 @@ def forward_and_backward(
     count = min(config.micro_batches, images.shape[-4] // 2)  # batch norm needs two samples
     parts = images.tensor_split(count, dim=-4)
     with torch.no_grad():
-        outputs = [model(part) for part in parts]
+        outputs = [model(part, time_steps) for part in parts]
     output = NetworkOutput(*(torch.cat(of, dim=1).requires_grad_() for of in zip(*outputs, strict=True)))
     terms = loss_terms(output, labels, config)
     loss = total_loss(terms, config)
@@ -46,7 +52,7 @@ def forward_and_backward(
     gradients = [output[index].grad.split(sizes, dim=1) for index in wanted]
     with _running_statistics_kept(model):
         for part, *upstream in zip(parts, *gradients, strict=True):
-            again = model(part)
+            again = model(part, time_steps)
             # its gradient is the gradient of the loss with respect to this part
             fabric.backward(sum((again[i] * g).sum() for i, g in zip(wanted, upstream, strict=True)))
     return output, loss, terms

@@ -175,6 +175,15 @@ def test_event_runs_repeat_and_go_on(tiny, monkeypatch, changes):
     pd.testing.assert_frame_equal(run.accuracy_by_step, undisturbed.accuracy_by_step, check_exact=True)
 
 
+@pytest.mark.parametrize("changes", [{"micro_batches": 2}, {}])
+def test_one_step_epochs_are_those_of_a_network_of_one_step(tiny, changes):
+    one = numbers(train(tiny(time_steps=1, run_name="one", **changes)))
+    first = numbers(train(tiny(time_steps=2, one_step_epochs=1, run_name="first", **changes)))
+    of_training = [column for column in one if not column.startswith("validation")]
+    pd.testing.assert_series_equal(first.loc[0, of_training], one.loc[0, of_training], check_exact=True)
+    assert first.loc[1, "loss"] != one.loc[1, "loss"]
+
+
 def test_a_run_killed_before_its_result_only_needs_that(tiny, trained):
     config, run = tiny(), trained
     expected, metrics = run.result, run.metrics
@@ -284,6 +293,7 @@ def test_checkpoints_within_an_epoch_are_as_often_as_asked(tiny, monkeypatch, mi
         {"autoaugment": True, "cutout": 3, "loss": "stcl"},
         {"dataset": "moving_digits", "event_augmentation": "nda"},
         {"loss": "per_step_ce", "neuron": "lif"},
+        {"one_step_epochs": 1, "whitened_stem": True},
         *too_long({"backbone": "resnet19", "stem_width": 8, "loss": "per_step_ce"}),
     ],
 )
