@@ -1,4 +1,4 @@
-# make train | ablation | figures | benchmark | test | soak | browser-test | lint | lab; each first sets up what it needs.
+# make train | ablation | campaign | figures | benchmark | test | soak | browser-test | lint | lab; each first sets up what it needs.
 # ARGS are passed to the command of a target: make train ARGS="-p loss ce -p seed 1"
 
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
@@ -13,7 +13,7 @@ PAPERMILL := $(BIN)/papermill --kernel python3 --no-progress-bar --log-output
 RUNS ?= runs/reference
 FIGURES := $(RUNS:runs%=runs/figures%)
 
-.PHONY: setup train ablation figures benchmark test soak browser browser-test lint format lab
+.PHONY: setup train ablation campaign figures benchmark test soak browser browser-test lint format lab
 
 setup: $(READY)
 
@@ -31,6 +31,10 @@ train: setup
 ablation: setup
 	@mkdir -p runs
 	$(PAPERMILL) notebooks/ablation.ipynb runs/ablation.ipynb $(ARGS)
+
+# The runs of recipes/campaign.yaml that are not finished; make campaign ARGS="digits --workers 2", ARGS=--status.
+campaign: setup
+	$(BIN)/python -m tcl_lib.training.campaign recipes/campaign.yaml $(ARGS)
 
 # The two notebooks run at the same time; neither trains anything.
 figures: setup

@@ -117,19 +117,23 @@ def _work(config: RunConfig) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tcl_lib.training.campaign", description=__doc__)
-    parser.add_argument("file")
+    parser.add_argument("file", help="YAML: shared parameters, and `parts`")
+    parser.add_argument("parts", nargs="*", help="the parts to train; all of them if none is named")
     parser.add_argument("--workers", type=int, default=1, help="runs side by side, a thread each")
     parser.add_argument("--status", action="store_true", help="say what is done and left, and train nothing")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parts = read(options.file)
+    for name in options.parts:
+        if name not in parts:
+            raise ValueError(f"{options.file}: has no part {name!r}; its parts are {', '.join(parts)}")
     print(status(parts).round(1).to_string(index=False), flush=True)
     if options.status:
         return
     # The number of threads is part of what a number belongs to. It is read when a process loads torch.
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as executor:
-        train_grid([config for configs in parts.values() for config in configs], executor)
+        train_grid([config for name in options.parts or parts for config in parts[name]], executor)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,9 @@ def test_main_trains_what_is_left_in_other_processes_and_expects_the_hours_of_th
     path = write(parts(tmp_path / "runs", 1))
     campaign.main([str(path), "--status"])
     assert not (tmp_path / "runs").exists()
-    campaign.main([str(path)])
+    with pytest.raises(ValueError, match="has no part 'frist'; its parts are first, second"):
+        campaign.main([str(path), "frist"])
+    campaign.main([str(path), "first"])
     runs = load_runs(tmp_path / "runs").set_index("loss")
     assert sorted(runs.index) == ["ce", "stcl"]
 
