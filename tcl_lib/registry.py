@@ -30,6 +30,7 @@ DATASETS = {
     "digits": Dataset("images:digits", "scikit-learn", (1, 8, 8)),
     "cifar10": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
     "cifar100": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
+    "fashion_mnist": Dataset("fashion:fashion_mnist", "torchvision", (1, 28, 28), mirrored=True),
     "folder": Dataset("images:folder", "data_root", None, mirrored=True, own_folder=True),
     "dvs_cifar10": Dataset(
         "events.datasets:dvs_cifar10", "tonic", (2, 48, 48), events=True, mirrored=True, frame_size=48

@@ -47,7 +47,7 @@ def test_relations_are_what_the_losses_know():
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("dataset", "mnist", "'digits', 'cifar10', 'cifar100', 'folder'"),
+        ("dataset", "mnist", "'digits', 'cifar10', 'cifar100', 'fashion_mnist'"),
         ("dataset", None, "'digits'"),
         ("backbone", "resnet18", "'resnet19'"),
         ("loss", "supcon", "'ce', 'per_step_ce', 'prefix_ce', 'etc', 'tsd', 'tcl' or 'stcl'"),

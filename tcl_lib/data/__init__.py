@@ -7,7 +7,18 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["augment", "batches", "duplicates", "events", "folder", "images", "loading", "parts", "tree"],
+    submodules=[
+        "augment",
+        "batches",
+        "duplicates",
+        "events",
+        "fashion",
+        "folder",
+        "images",
+        "loading",
+        "parts",
+        "tree",
+    ],
     submod_attrs={
         "batches": ["training_batches"],
         "loading": ["load_data"],
