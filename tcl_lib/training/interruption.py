@@ -8,8 +8,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Sent by schedulers, by Ctrl-C and a notebook's interrupt, and by a closed terminal.
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+# Sent by schedulers (SLURM and its tools: SIGUSR1 or SIGUSR2 some time before the end, then SIGTERM), by
+# Ctrl-C and a notebook's interrupt, and by a closed terminal.
+NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT", "SIGHUP")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
 
 class _Interrupted(BaseException):
@@ -19,7 +21,7 @@ class _Interrupted(BaseException):
 class Interruption:
     """While open, a signal of `SIGNALS` waits for work that is `held`, calls `save`, and then takes effect.
 
-    SIGTERM then ends the process, an interrupt raises KeyboardInterrupt. Only the main thread receives
+    An interrupt then raises KeyboardInterrupt; the others end the process. Only the main thread receives
     signals; in another thread this does nothing.
     """
 

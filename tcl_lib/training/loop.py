@@ -38,8 +38,8 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     """Train the run that the config describes, evaluate it once on the test set, and return it.
 
     A finished run is returned without training. One that was interrupted continues from its last checkpoint,
-    on a CPU to the same numbers. SIGTERM and interrupts save a checkpoint first. `verbose` prints a line an
-    epoch.
+    on a CPU to the same numbers. SIGTERM, SIGUSR1, SIGUSR2 and interrupts save a checkpoint first. `verbose`
+    prints a line an epoch.
 
     Raises ValueError for parameters that do not fit the data or the machine and for damaged files, OSError
     where a file cannot be read or written, RuntimeError for a run that another process trains and for a

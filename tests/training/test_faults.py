@@ -156,7 +156,7 @@ def test_killed_at_random_moments(undisturbed, tmp_path, where, times):
 
 
 @pytest.mark.parametrize("times", [FEW, MANY])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_first(undisturbed, tmp_path, number, times):
     expected, seconds = undisturbed
     random = np.random.default_rng(times)
@@ -173,7 +173,7 @@ def test_a_signal_saves_first(undisturbed, tmp_path, number, times):
         process.join()
         said = log.read_text()
         if process.exitcode:
-            assert process.exitcode == (-number if number == signal.SIGTERM else 1)
+            assert process.exitcode == (1 if number == signal.SIGINT else -number)
             position = said.partition("interrupted: ")[2].partition(" saved")[0] or "epoch 3"
             finish(config, log)
             assert f"continuing {config.run_path} after {position}" in log.read_text()
