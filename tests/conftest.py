@@ -9,6 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # two workers on two cores; before torch is
 
 import hypothesis
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch._inductor.config
@@ -16,6 +17,7 @@ from PIL import Image
 
 from tcl_lib import RunConfig, load_run, train
 from tcl_lib.rules import without_effect
+from tcl_lib.runs import contents, layout, life
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 # Before it compiles, torch tries out the processor's vector instructions, for ten seconds in every process:
@@ -92,6 +94,20 @@ def tiny_in(folder: Path):
         return RunConfig(**{k: v for k, v in small.items() if k not in idle} | changes)
 
     return config
+
+
+def write_run(config: RunConfig, *, test_size: int = 360, tables: dict[str, dict] | None = None, **result):
+    """Write the folder of a finished run: these columns of its tables and these results, the others are 1."""
+    path = config.run_path
+    path.mkdir(parents=True)
+    images = {"train": 96, "validation": 144, "test": test_size}
+    data = {"image_shape": [1, 8, 8], "classes": list("0123456789"), "images": images}
+    layout.write_json(path / layout.CONFIG, {"parameters": config.to_dict(), "data": data})
+    for name, columns in (tables or {}).items():
+        table = pd.DataFrame(columns)
+        others = [column for column in contents.COLUMNS[name][1:] if column not in table]
+        layout.write_table(path / name, config.data_label, table.assign(**dict.fromkeys(others, 1)))
+    life.finish(path, dict.fromkeys(contents.Result.__required_keys__, 1) | result)
 
 
 @pytest.fixture

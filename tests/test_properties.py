@@ -5,24 +5,25 @@ import io
 import json
 import re
 import tempfile
+import warnings
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from conftest import write_run
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcl_lib import RunConfig, load_run, load_runs
+from tcl_lib import RunConfig, load_run, load_runs, runs
+from tcl_lib.analysis import statistics
 from tcl_lib.data.events import recordings
 from tcl_lib.data.events.cache import cached_frames
 from tcl_lib.data.events.recordings import RecordingFile, read_recording
 from tcl_lib.data.folder import load_folder
 from tcl_lib.runs import checkpoints, layout, life
-from tcl_lib.runs.run import RESULTS
 from tcl_lib.training import grids
 from tcl_lib.utils import files
 
@@ -224,24 +225,20 @@ def test_a_file_of_noise_is_no_checkpoint(content, sealed):
 
 @pytest.mark.parametrize("name", [layout.CONFIG, layout.RESULT, layout.METRICS, layout.FEATURES, layout.SUMS])
 @given(content=st.binary(max_size=200) | JSON | st.text("data,\n\"'0.e", max_size=40).map(str.encode),
-       fits=st.booleans(), inner=ANYTHING)  # fmt: skip
-def test_a_run_is_read_or_what_is_wrong_is_named(name, content, fits, inner):
+       fits=st.booleans())  # fmt: skip
+def test_load_run_names_what_is_wrong_with_a_file(name, content, fits):
     """Whether or not the file fits its checksum: somebody may have sealed what is wrong."""
     with tempfile.TemporaryDirectory() as folder:
         config = RunConfig(runs_dir=folder, run_name="run")
         path = config.run_path
-        path.mkdir()
-        about = {"classes": ["a", "b"], "image_shape": [1, 8, 8], "images": {"train": 2, "test": 2}}
-        layout.write_json(path / layout.CONFIG, {"parameters": config.to_dict(), "data": about})
-        layout.write_table(path / layout.METRICS, config.data_label, pd.DataFrame({"epoch": [1]}))
+        write_run(config, tables={layout.METRICS: {"epoch": [1]}})
         features = {"features": np.zeros((1, 2, 3)), "labels": np.zeros(2), "samples": np.zeros(2)}
         layout.write_arrays(path / layout.FEATURES, features)
-        life.finish(path, dict.fromkeys(RESULTS, 1.0))
-        if name == layout.CONFIG and fits:
-            content = json.dumps({"parameters": config.to_dict(), "data": inner, "precision": inner}).encode()
+        result = json.loads((path / layout.RESULT).read_text())
+        life.finish(path, result)
         (path / name).write_bytes(content)
         if fits and name in (layout.CONFIG, layout.METRICS, layout.FEATURES):
-            life.finish(path, dict.fromkeys(RESULTS, 1.0))
+            life.finish(path, result)
         for read in (
             lambda: load_run(path).result,
             lambda: load_run(path).metrics,
@@ -256,3 +253,49 @@ def test_a_run_is_read_or_what_is_wrong_is_named(name, content, fits, inner):
                 read()
             except (ValueError, FileNotFoundError) as error:
                 check_words(error, path)
+
+
+def places(document: object) -> list[tuple]:
+    """Return the way to everything in a JSON document: the keys and indices on it."""
+    found = []
+    for key, value in document.items() if isinstance(document, dict) else enumerate(document):
+        inner = places(value) if isinstance(value, dict | list) else []
+        found += [(key,), *((key, *rest) for rest in inner)]
+    return found
+
+
+@pytest.mark.parametrize("name", [layout.CONFIG, layout.RESULT])
+@given(data=st.data())
+def test_load_runs_survives_any_entry_of_a_file(name, data):
+    """An entry that is lost or another, in a file that fits its checksum, stops no other run."""
+    with tempfile.TemporaryDirectory() as folder:
+        good = RunConfig(runs_dir=folder, run_name="good")
+        bad = RunConfig(runs_dir=folder, run_name="bad", seed=1)
+        for config in (bad, good):
+            write_run(config, tables={layout.METRICS: {"epoch": [1]}})
+        path = bad.run_path
+        content = json.loads((path / name).read_text())
+        if name == layout.CONFIG:
+            content |= {"threads": 2, "machine": "AMD EPYC, 2 threads, AVX512, Linux", "continued": [{}]}
+        *way, last = data.draw(st.sampled_from(places(content)))
+        around = content
+        for key in way:
+            around = around[key]
+        if data.draw(st.booleans()):
+            around[last] = data.draw(ANYTHING)
+        else:
+            del around[last]
+        result = content if name == layout.RESULT else json.loads((path / layout.RESULT).read_text())
+        layout.write_json(path / name, content)
+        life.finish(path, result)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            table = load_runs(folder)
+            metrics = runs.gather(table, "metrics")
+            statistics.settings(table)
+        assert "good" in set(table["name"]), warned
+        assert "good" in set(metrics["run"]), warned
+        assert ("bad" in set(table["name"])) == (not warned), warned
+        for one in warned:
+            str(one.message).encode()  # it can be printed
+            assert str(path / name) in str(one.message)

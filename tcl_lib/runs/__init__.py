@@ -1,7 +1,18 @@
 """A run's folder: its files, its checkpoints, and reading many runs back. Imports no torch."""
 
-from tcl_lib.runs import checkpoints, layout, life
+from tcl_lib.runs import checkpoints, contents, layout, life
 from tcl_lib.runs.run import Run, load_run
 from tcl_lib.runs.tables import gather, load_runs, one_setting, table
 
-__all__ = ["Run", "checkpoints", "gather", "layout", "life", "load_run", "load_runs", "one_setting", "table"]
+__all__ = [
+    "Run",
+    "checkpoints",
+    "contents",
+    "gather",
+    "layout",
+    "life",
+    "load_run",
+    "load_runs",
+    "one_setting",
+    "table",
+]

@@ -36,7 +36,7 @@ def load_runs(root: str | Path | None = None) -> pd.DataFrame:
 
 
 def table(found: Iterable[Run]) -> pd.DataFrame:
-    """Return one row a run: name, path, data, setting, variant, every parameter and every result.
+    """Return one row a run: name, path, data, setting, variant, threads, processor, parameters and results.
 
     Runs of one setting may be compared. Those of one setting and one variant differ only in the seed and may
     be averaged. The number of samples is part of the setting.
@@ -47,6 +47,7 @@ def table(found: Iterable[Run]) -> pd.DataFrame:
 def _row(run: Run) -> dict:
     labels = {"name": run.name, "path": str(run.path), "data": run.config.data_label}
     labels |= {"setting": run.setting, "variant": run.config.variant}
+    labels |= {"threads": run.threads, "processor": run.processor}
     return labels | run.config.to_dict() | run.result
 
 

@@ -14,7 +14,7 @@ from tcl_lib.backbones import NetworkOutput, SpikingNetwork
 from tcl_lib.config import RunConfig
 from tcl_lib.neurons import NEURONS
 from tcl_lib.registry import BACKBONES, function_of
-from tcl_lib.runs import Run, checkpoints, load_run
+from tcl_lib.runs import Run, checkpoints, life, load_run
 from tcl_lib.runs.layout import CHECKPOINT
 from tcl_lib.training.whitening import add_whitening
 
@@ -49,16 +49,17 @@ def load_network(run: Run | str | Path) -> SpikingNetwork:
     """Return the trained network of a finished run, on the CPU, in evaluation mode.
 
     It computes in float32; for the numbers of a run in bf16-mixed, use it inside `torch.autocast`.
-    Raises FileNotFoundError where the checkpoint was not kept, ValueError where it does not fit.
+    Raises FileNotFoundError where the checkpoint was not kept, ValueError where it is not the run's.
     """
     run = run if isinstance(run, Run) else load_run(run)
     network = build_network(run.config, run.image_shape, len(run.classes))
     path = run.path / CHECKPOINT
     state = checkpoints.load(path)
+    life.check_checkpoint(path, state, run.config, run.description["data"])
     try:
         network.load_state_dict(state["network"])
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path}: belongs to another run") from error
+        raise ValueError(f"{path}: does not fit this run; overwrite=True trains it anew") from error
     return network.eval()
 
 

@@ -2,8 +2,11 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -18,7 +21,7 @@ from tcl_lib.config import RunConfig
 from tcl_lib.data import Data, load_data, training_batches
 from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.losses import ce
-from tcl_lib.runs import Run, checkpoints, layout, life, load_run
+from tcl_lib.runs import Run, checkpoints, contents, layout, life, load_run
 from tcl_lib.runs.run import find_folder
 from tcl_lib.training import health
 from tcl_lib.training.build import build_network, build_optimizer, learning_rate
@@ -27,7 +30,8 @@ from tcl_lib.training.interruption import Interruption
 from tcl_lib.training.state import State
 from tcl_lib.training.step import forward_and_backward
 from tcl_lib.training.whitening import SAMPLES, fit_whitening
-from tcl_lib.utils.devices import describe, find_device, keep_freed_memory
+from tcl_lib.utils.devices import describe, find_device, keep_freed_memory, threads, use_threads
+from tcl_lib.utils.files import Damaged
 from tcl_lib.utils.progress import progress_bar
 from tcl_lib.utils.provenance import git_commit, versions
 
@@ -48,15 +52,17 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     """
     if config.device == "auto" and (kind := find_device("auto").type) != "cpu":
         config = replace(config, device=kind)  # on a GPU, `compile` is part of a run's identity
-    with life.take(config) as folder:
-        if folder.finished is not None:
+    with life.opened(config) as found:
+        if found.finished is not None:
             if verbose:
+                kept = (found.finished.path / layout.CHECKPOINT).exists()
                 log.info(
-                    "%s is finished: nothing to train (overwrite=True trains anew)", folder.finished.path
+                    "%s is finished: nothing to train (overwrite=True trains anew)%s",
+                    found.finished.path,
+                    "" if kept else "; its checkpoint was not kept",
                 )
-            return folder.finished
-        with health.memory_errors(config):
-            run = _Training(config, config.run_path, folder.checkpoint, verbose)
+            return found.finished
+        with _training(config, config.run_path, found.checkpoint, verbose) as run:
             run.train()
             run.finish()
             accuracy = run.progress.rows[-1]["validation_accuracy"]
@@ -68,17 +74,35 @@ def measure_again(path: str | Path) -> Run:
     """Evaluate a finished run from its checkpoint and write its other files again; return it.
 
     This is the repair of a run whose files were lost or damaged. Raises FileNotFoundError where there is no
-    checkpoint, ValueError where it is damaged or the run is not finished.
+    checkpoint, ValueError where it is damaged or of another run, or where the run is not finished.
     """
     path = find_folder(path)
-    checkpoint = checkpoints.load(path / layout.CHECKPOINT)
-    config = layout.config_of(checkpoint["description"], path / layout.CHECKPOINT)
-    with life.hold(path), health.memory_errors(config):
-        run = _Training(config, path, checkpoint, verbose=False)
+    file = path / layout.CHECKPOINT
+    checkpoint = checkpoints.load(file)
+    config = contents.config_of(checkpoint["description"], file)
+    with suppress(FileNotFoundError, Damaged):  # that is one of the files that are written again
+        description = contents.read_description(path)
+        saved = contents.config_of(description, path / layout.CONFIG)
+        life.check_checkpoint(file, checkpoint, saved, description["data"])
+    with life.lock(path), _training(config, path, checkpoint, verbose=False) as run:
         if len(run.progress.rows) < config.epochs:
             raise ValueError(f"{path}: the run is not finished; start it again to continue it")
         run.finish()
     return load_run(path)
+
+
+@contextmanager
+def _training(
+    config: RunConfig, path: Path, checkpoint: dict[str, Any] | None, verbose: bool
+) -> Iterator["_Training"]:
+    """Open a run, new or at a checkpoint; it goes on with the number of threads that it was begun with."""
+    here = count = threads()
+    if checkpoint is not None:
+        count = checkpoint["description"].get("threads", here)  # early versions wrote none
+    if count != here:
+        log.info("%s was begun with %d thread(s) and goes on with them, not with %d", path, count, here)
+    with health.memory_errors(config), use_threads(count):
+        yield _Training(config, path, checkpoint, verbose)
 
 
 class _Training:
@@ -102,9 +126,11 @@ class _Training:
         self.state = State(path, description, network, optimizer)
         if checkpoint is not None:
             self.state.restore(checkpoint)
-            log.info("continuing %s after %s", path, str(self.progress))
+            log.info("continuing %s after %s, on %s", path, str(self.progress), description["machine"])
         else:
             life.clear(path)  # delete an earlier run only after the data have loaded
+            if verbose:
+                log.info("training %s on %s", path, description["machine"])
         layout.write_json(path / layout.CONFIG, self.state.description)
         self.saved = time.monotonic()
 
@@ -236,6 +262,7 @@ def _description(config: RunConfig, data: Data, network: SpikingNetwork, device:
         "git_commit": git_commit(),
         "device": str(device),
         "machine": describe(device),
+        "threads": threads(),
     }
 
 

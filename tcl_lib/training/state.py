@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from tcl_lib.runs import checkpoints, layout
+from tcl_lib.runs import checkpoints, contents, layout
 
 log = logging.getLogger(__name__)
 
@@ -75,14 +75,10 @@ class State:
         Changed versions, commit or hardware are written into the description. Raises ValueError where the
         data are others than the run was started with, or the checkpoint does not fit the network.
         """
-        try:
-            before, now = checkpoint["description"]["data"], self.description["data"]
-            changed = [f"{name} {before[name]}, now {now[name]}" for name in now if now[name] != before[name]]
-        except (KeyError, TypeError) as error:
-            raise self._misfit() from error
-        if changed:
+        changes = contents.data_changes(checkpoint["description"]["data"], self.description["data"])
+        if changes:
             raise ValueError(
-                f"{self.path}: was started with other data ({changed[0]});"
+                f"{self.path}: was started with other data ({'; '.join(changes)});"
                 " give another run_name, or overwrite=True"
             )
         try:
@@ -91,14 +87,11 @@ class State:
             self.progress = Progress(**checkpoint["progress"])
             checkpoints.set_random_states(checkpoint["random"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise self._misfit() from error
+            raise ValueError(
+                f"{self.path / layout.CHECKPOINT}: does not fit this run; overwrite=True trains it anew"
+            ) from error
         self._describe_change(checkpoint["description"])
         self._last = perf_counter()
-
-    def _misfit(self) -> ValueError:
-        return ValueError(
-            f"{self.path / layout.CHECKPOINT}: does not fit this run; overwrite=True trains it anew"
-        )
 
     def _describe_change(self, description: dict[str, Any]) -> None:
         """Write down where a run is continued with other versions, commit or hardware."""

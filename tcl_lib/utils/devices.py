@@ -2,10 +2,15 @@
 
 import ctypes
 import logging
+import os
 import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 from lightning_fabric import Fabric
 
 # glibc's malloc.h
@@ -67,14 +72,44 @@ def keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def threads() -> int:
+    """Return the number of threads that torch computes with on a CPU."""
+    count = torch.get_num_threads()
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")  # which torch does not count
+    return min(count, int(limit)) if limit.isdigit() and int(limit) else count
+
+
+@contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """While open, torch computes on a CPU with this number of threads; warn where that is slow or impossible.
+
+    The number decides how sums are split, and so how they are rounded.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    if threads() < count:
+        warnings.warn(
+            f"{count} threads are wanted, {threads()} allowed here: the numbers will differ a little",
+            stacklevel=3,
+        )
+    elif count > before and count > cpu_count():
+        warnings.warn(
+            f"{count} threads share {cpu_count()} processor(s): slow, but the numbers stay the same",
+            stacklevel=3,
+        )
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def describe(device: torch.device) -> str:
     """Return the hardware in one line: processor and number of threads, or GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     capability = torch.backends.cpu.get_cpu_capability()
-    count = torch.get_num_threads()
-    threads = f"{count} thread{'s' if count > 1 else ''}"
-    return f"{processor()}, {threads}, {capability}, {platform.system()}"
+    count = threads()
+    return f"{processor()}, {count} thread{'s' if count > 1 else ''}, {capability}, {platform.system()}"
 
 
 def processor() -> str:

@@ -24,6 +24,12 @@ class Damaged(ValueError):
 SEAL = hashlib.sha256().digest_size
 
 
+def read(path: Path) -> bytes:
+    """Return the content of a file. Raises OSError that names it where it cannot be read."""
+    with named(path, verb="read"):
+        return path.read_bytes()
+
+
 def write(path: Path, *content: str | Bytes) -> None:
     """Write a file beside its place, flush it to the disk, and rename it. Text is written as UTF-8.
 
@@ -60,7 +66,7 @@ def read_sealed(path: Path) -> memoryview:
 
     Raises Damaged where it does not fit its checksum, OSError where it cannot be read.
     """
-    with open(path, "rb") as file:
+    with named(path, verb="read"), open(path, "rb") as file:
         content = memoryview(bytearray(os.fstat(file.fileno()).st_size))  # writable, as torch wants it
         file.readinto(content)
     content, seal = content[:-SEAL], content[-SEAL:]
@@ -140,21 +146,29 @@ def held(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that killed processes left in a folder that only this process writes to."""
-    for path in folder.glob("*.tmp"):
+def delete(path: Path) -> None:
+    """Delete a file if it is there. Raises OSError that names it."""
+    with named(path, verb="deleted"):
         path.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that killed processes left in a folder that only this process writes to."""
+    for path in folder.glob("*.tmp"):
+        delete(path)
+
+
 @contextmanager
-def named(path: Path, size: int = 0) -> Iterator[None]:
+def named(path: Path, size: int = 0, verb: str = "written") -> Iterator[None]:
     """Re-raise an OSError with the file or folder, the space needed and the free space in its message."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+        if isinstance(error, IsADirectoryError):
+            reason = "a folder is in the place of the file; move it away"
         space = f", {size:,} bytes are needed and {_free(path)}" if size else ""
-        raise OSError(error.errno, f"cannot be written{space} ({reason})", str(path)) from error
+        raise OSError(error.errno, f"cannot be {verb}{space} ({reason})", str(path)) from error
 
 
 def _free(path: Path) -> str:

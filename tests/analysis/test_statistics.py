@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from conftest import write_run
 
 from tcl_lib import runs
 from tcl_lib.analysis import statistics
 from tcl_lib.analysis.statistics import compare, energy_by_layer, t_interval
 from tcl_lib.config import RunConfig
-from tcl_lib.runs import layout, life
-from tcl_lib.runs.run import RESULTS
+from tcl_lib.runs import layout
 
 
 def accuracy(numbers: dict[str, dict[int, tuple]], setting: str = "digits") -> pd.DataFrame:
@@ -33,15 +33,10 @@ def made(tiny):
 
     def make(test_accuracy=90.0, test_size=360, run_name=None, **changes):
         config = tiny(**{"projection_dim": RunConfig.projection_dim} | changes, run_name=run_name)
-        path = config.run_path
-        path.mkdir(parents=True)
-        images = {"train": 96, "validation": 144, "test": test_size}
-        description = {"parameters": config.to_dict(), "data": {"images": images}}
-        layout.write_json(path / layout.CONFIG, description)
         steps = range(1, config.time_steps + 1)
-        table = pd.DataFrame({"time_step": steps, "cumulative": [test_accuracy - 1, test_accuracy]})
-        layout.write_table(path / layout.ACCURACY, config.data_label, table)
-        life.finish(path, dict.fromkeys(RESULTS, test_accuracy))
+        table = {"time_step": steps, "cumulative": [test_accuracy - 1, test_accuracy]}
+        tables = {layout.ACCURACY: table}
+        write_run(config, test_size=test_size, tables=tables, test_accuracy=test_accuracy)
         return config
 
     return make

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import messages
+from conftest import messages, write_run
 
 from tcl_lib import RunConfig, load_run, load_runs, runs
-from tcl_lib.runs import layout, life
-from tcl_lib.runs.run import RESULTS
+from tcl_lib.runs import contents, layout, life
 from tcl_lib.utils.files import Damaged
 
 
@@ -22,24 +21,25 @@ def finished(tiny):
 
     def make(**changes):
         config = tiny(**changes)
-        path = config.run_path
-        path.mkdir(parents=True)
-        data = {
-            "image_shape": [1, 8, 8],
-            "classes": [str(n) for n in range(10)],
-            "images": {"train": 96, "validation": 144, "test": 360},
+        tables = {
+            layout.METRICS: {"epoch": [1, 2], "loss": [2.5, 1.0 / 3]},
+            layout.ACCURACY: {"time_step": [1, 2], "cumulative": [50.0, 62.5], "instantaneous": [50.0, 60.0]},
         }
-        layout.write_json(path / layout.CONFIG, {"parameters": config.to_dict(), "data": data})
-        layout.write_table(
-            path / layout.METRICS, config.data_label, pd.DataFrame({"epoch": [1, 2], "loss": [2.5, 1.0 / 3]})
-        )
-        accuracy = {"time_step": [1, 2], "cumulative": [50.0, 62.5], "instantaneous": [50.0, 60.0]}
-        layout.write_table(path / layout.ACCURACY, config.data_label, pd.DataFrame(accuracy))
         numbers = {"test_accuracy": 62.5, "validation_accuracy": 60.0, "best_validation_accuracy": 61.0}
-        life.finish(path, dict.fromkeys(RESULTS, 1) | numbers)
+        write_run(config, tables=tables, **numbers)
         return config
 
     return make
+
+
+# The tables of a run by the names that `Run` and `runs.gather` give them.
+TABLES = {
+    "metrics": layout.METRICS,
+    "accuracy_by_step": layout.ACCURACY,
+    "firing_rates": layout.FIRING_RATES,
+    "operations": layout.OPERATIONS,
+    "similarity": layout.SIMILARITY,
+}
 
 
 def seal(path: Path) -> None:
@@ -115,6 +115,122 @@ def test_a_damaged_result_is_skipped_and_named(finished, content):
         assert load_runs(path.parent).empty
     (line,) = messages(warned)
     assert line.startswith(f"skipped {path / layout.RESULT}: is damaged")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"test_accuracy": None}, "test_accuracy: Input should be a valid number"),
+        ({"test_accuracy": "62.5"}, "test_accuracy: Input should be a valid number"),
+        ({"test_accuracy": True}, "test_accuracy: Input should be a valid number"),
+        ({"test_accuracy": 100.1}, "test_accuracy: Input should be less than or equal to 100"),
+        ({"seconds": math.nan}, "seconds: Input should be a finite number"),
+        ({"best_epoch": 1.5}, "best_epoch: Input should be a valid integer"),
+        ("list", "content: Input should be a valid dictionary"),
+        ("lost", "best_epoch: Field required"),
+    ],
+)
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_a_result_that_fits_its_checksum_is_checked(finished, change, words, checkpoint):
+    """Every way to the run names the file, what is wrong with it, and what helps."""
+    config, good = finished(), finished(seed=5)
+    path = config.run_path
+    if checkpoint:
+        (path / layout.CHECKPOINT).write_bytes(b"")
+    result = json.loads((path / layout.RESULT).read_text())
+    if change == "lost":
+        del result["best_epoch"]
+    life.finish(
+        path, [result] if change == "list" else result | change if isinstance(change, dict) else result
+    )
+    remedy = "overwrite=True trains the run anew"
+    if checkpoint:
+        remedy = (
+            f"tcl_lib.measure_again({str(path)!r}) writes the run's files again from its checkpoint, {remedy}"
+        )
+    expected = f"{path / layout.RESULT}: is damaged ({words}); {remedy}"
+    for read in (lambda: load_run(path), lambda: life.find_finished(config)):
+        with pytest.raises(Damaged) as caught:
+            read()
+        assert str(caught.value) == expected
+    with pytest.warns(UserWarning, match="^skipped ") as warned:
+        assert load_runs(path.parent)["name"].tolist() == [good.name]
+    assert messages(warned) == [f"skipped {expected}"]
+
+
+@pytest.mark.parametrize(("name", "columns"), contents.COLUMNS.items())
+def test_a_table_that_fits_its_checksum_is_checked(finished, name, columns):
+    """Every column that is read back is there, and of numbers or of text."""
+    config, good = finished(), finished(seed=5)
+    path = config.run_path
+    table = pd.DataFrame({column: ["x"] if column in contents.TEXT else [1.5] for column in columns})
+    table.to_csv(good.run_path / name, index=False)
+    seal(good.run_path)
+    what = {file: attribute for attribute, file in TABLES.items()}[name]
+    for column in columns:
+        for bad in (
+            table.drop(columns=column),
+            table.assign(**{column: [1.5 if column in contents.TEXT else "x"]}),
+        ):
+            bad.to_csv(path / name, index=False)
+            seal(path)
+            with pytest.raises(Damaged) as caught:
+                getattr(load_run(path), what)
+            assert str(caught.value).startswith(
+                f"{path / name}: has no proper columns {column}, it is damaged or"
+            )
+            with pytest.warns(UserWarning, match=f"^skipped {path / name}: has no proper columns {column}"):
+                gathered = runs.gather(load_runs(path.parent), what)
+            assert gathered["run"].unique().tolist() == [good.name]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"images": []}, "data.images: Input should be a valid dictionary"),
+        ({"images": {"train": 1, "test": 1}}, "data.images.validation: Field required"),
+        ({"image_shape": [1, 8]}, "data.image_shape: List should have at least 3 items"),
+        ({"classes": 10}, "data.classes: Input should be a valid list"),
+        ({"fingerprint": {"train": 1}}, "data.fingerprint.train: Input should be a valid string"),
+    ],
+)
+def test_a_config_that_fits_its_checksum_is_checked(finished, data, words):
+    path = finished().run_path
+    content = contents.read_description(path)
+    content["data"] |= data
+    layout.write_json(path / layout.CONFIG, content)
+    seal(path)
+    with pytest.raises(Damaged) as caught:
+        load_run(path)
+    assert str(caught.value).startswith(f"{path / layout.CONFIG}: is damaged ({words}")
+    assert str(caught.value).endswith("; overwrite=True trains the run anew")
+
+
+@pytest.mark.parametrize(
+    ("description", "threads", "processor"),
+    [
+        ({}, None, None),
+        ({"machine": "Linux-6.18.44-fc-v595-x86_64-with-glibc2.36"}, None, None),
+        ({"machine": "AMD EPYC, 1 threads, AVX512, Linux"}, 1, "AMD EPYC, AVX512, Linux"),
+        ({"machine": "AMD EPYC, 2 threads, AVX512, Linux", "threads": 2}, 2, "AMD EPYC, AVX512, Linux"),
+        ({"machine": "NVIDIA H100", "threads": 8}, 8, "NVIDIA H100"),
+        (
+            {
+                "machine": "AMD EPYC, 1 thread, AVX2, Linux",
+                "threads": 1,
+                "continued": [{"git_commit": "a"}, {"machine": "Intel, 1 thread, AVX2, Linux"}],
+            },
+            1,
+            "AMD EPYC, AVX2, Linux and Intel, AVX2, Linux",
+        ),
+    ],
+)
+def test_table_says_what_a_run_was_trained_on(finished, description, threads, processor):
+    path = finished().run_path
+    layout.write_json(path / layout.CONFIG, contents.read_description(path) | description)
+    seal(path)
+    (row,) = load_runs(path.parent).to_dict("records")
+    assert (row["threads"], row["processor"]) == (threads, processor)
 
 
 def test_tables_of_runs_below_each_other(finished, recwarn):
@@ -222,7 +338,7 @@ def test_a_damaged_config_is_named(finished, content):
 
 def test_a_config_of_another_version_is_refused_with_what_differs(finished, tiny):
     config = finished()
-    content = layout.read_config(config.run_path)
+    content = contents.read_description(config.run_path)
     parameters = content["parameters"]
     del parameters["decay"], parameters["device"]  # the second shapes no result
     parameters |= {"leak": 0.5, "gain": 1}
@@ -254,7 +370,7 @@ def test_a_bit_that_flipped_in_a_finished_run_is_noticed(finished, name, seed):
     with pytest.raises(ValueError, match=rf"{path}/") as caught:
         life.find_finished(config)
     assert isinstance(caught.value, Damaged)
-    assert "measure_again" in str(caught.value)
+    assert str(caught.value).endswith("; overwrite=True trains the run anew")  # there is no checkpoint
     if name == layout.METRICS:
         with pytest.raises(Damaged, match=r"metrics\.csv: is damaged, it does not match SHA256SUMS"):
             _ = load_run(path).metrics
@@ -298,8 +414,8 @@ def test_overwrite_takes_a_run_s_own_files_only(finished, tiny):
     anew = tiny(overwrite=True)
     assert life.find_finished(anew) is None
     assert (config.run_path / layout.RESULT).exists()
-    with life.take(anew) as folder:
-        assert folder == life.Taken()
+    with life.opened(anew) as found:
+        assert found == life.Found()
         assert (config.run_path / layout.RESULT).exists()  # until the data of the new run are loaded
         life.clear(config.run_path)
     assert {path.name for path in config.run_path.iterdir()} == {"train.ipynb", layout.LOCK}
@@ -321,5 +437,5 @@ def test_a_table_of_an_earlier_version_is_named(finished):
     config = finished()
     (config.run_path / layout.ACCURACY).write_text("time_step,cumulative,instantaneous\n1,50,50\n")
     seal(config.run_path)
-    with pytest.raises(ValueError, match=r"accuracy_by_step\.csv: was written by another version"):
+    with pytest.raises(Damaged, match=r"accuracy_by_step\.csv: has no proper columns data, low, high, it is"):
         load_run(config.run_path).accuracy_by_step  # noqa: B018

@@ -22,7 +22,7 @@ import torch
 
 from tcl_lib import RunConfig, load_run, measure_again, train
 from tcl_lib.data.folder import load_folder
-from tcl_lib.runs import Run, checkpoints, layout
+from tcl_lib.runs import Run, checkpoints, contents, layout
 from tcl_lib.utils import files, notebooks
 from tcl_lib.utils.files import Damaged
 from tcl_lib.utils.paths import CHECKOUT
@@ -112,7 +112,7 @@ def assert_same(path: Path, expected: Run) -> None:
         pd.testing.assert_frame_equal(getattr(run, name), getattr(expected, name), check_exact=True)
     metrics, others = (r.metrics.drop(columns="seconds") for r in (run, expected))
     pd.testing.assert_frame_equal(metrics, others, check_exact=True)
-    assert layout.read_config(path)["data"] == layout.read_config(expected.path)["data"]
+    assert contents.read_description(path)["data"] == contents.read_description(expected.path)["data"]
     assert {**run.result, "seconds": 0} == {**expected.result, "seconds": 0}
     assert all((run.features[key] == value).all() for key, value in expected.features.items())
     weights, other = (checkpoints.load(r.path / checkpoints.LAST)["network"] for r in (run, expected))

@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,8 +18,7 @@ from tcl_lib import RunConfig, build_network, load_data, load_run, measure_again
 from tcl_lib.analysis.activity import firing_rates
 from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
 from tcl_lib.analysis.similarity import temporal_similarity
-from tcl_lib.runs import checkpoints, layout
-from tcl_lib.runs.run import RESULTS
+from tcl_lib.runs import checkpoints, contents, layout
 from tcl_lib.training import loop
 from tcl_lib.training.build import build_optimizer, learning_rate
 from tcl_lib.training.state import State
@@ -79,7 +79,7 @@ def test_the_run_directory(tiny):
     expected = {*layout.FILES, layout.LOCK} - {checkpoints.PREVIOUS}
     assert {path.name for path in run.path.iterdir()} == expected
     assert run.config == config
-    saved = layout.read_config(run.path)
+    saved = contents.read_description(run.path)
     assert saved["data"]["images"] == {"train": 96, "validation": 144, "test": 360}
     assert set(saved["versions"]) >= {"python", "torch", "torchvision", "norse"}
     assert run.accuracy_by_step.columns.tolist() == [
@@ -95,7 +95,7 @@ def test_the_run_directory(tiny):
     assert run.accuracy_by_step["time_step"].tolist() == [1, 2, 3]
     assert run.result["test_accuracy"] == run.accuracy_by_step["cumulative"].iloc[-1]
     assert run.result["test_accuracy_t1"] == run.accuracy_by_step["cumulative"].iloc[0]
-    assert set(run.result) == {*RESULTS, "energy_uj", "ann_energy_uj"}
+    assert set(run.result) == set(contents.Result.__annotations__)
     assert run.result["energy_uj"] == pytest.approx(run.operations["energy_uj"].sum())
     assert len(run.firing_rates) == 4 * 3
     again = temporal_similarity(run.features["features"], run.features["labels"])
@@ -218,7 +218,7 @@ MEASURED = [layout.CONFIG, layout.METRICS, *layout.EVALUATION, layout.RESULT, la
 @pytest.mark.parametrize("name", MEASURED)
 def test_measure_again_writes_identical_files(tiny, trained, monkeypatch, name):
     """Of a finished run with a damaged or lost file; `train` names the file and the remedy."""
-    path, commit = trained.path, layout.read_config(trained.path)["git_commit"]
+    path, commit = trained.path, contents.read_description(trained.path)["git_commit"]
     monkeypatch.setattr(loop, "git_commit", lambda: commit)  # somebody may commit while the tests run
     expected = {name: (path / name).read_bytes() for name in MEASURED}
     for content in (b"", expected[name][: len(expected[name]) // 2], b"x" + expected[name][1:], None):
@@ -247,7 +247,9 @@ def test_measure_again_names_what_it_needs(tiny, trained, monkeypatch):
     (path / checkpoints.LAST).unlink()
     with pytest.raises(FileNotFoundError, match=r"checkpoint\.pt: the run's checkpoint was not kept"):
         measure_again(path)
-    with pytest.raises(Damaged, match=r"config\.json: is missing; .*overwrite=True trains the run anew"):
+    with pytest.raises(
+        FileNotFoundError, match=r"config\.json: is missing; overwrite=True trains the run anew"
+    ):
         train(tiny())
     (path / checkpoints.LAST).write_bytes(content)
     assert measure_again(str(path)).result == trained.result
@@ -306,7 +308,7 @@ def test_a_run_goes_on_within_an_epoch_to_the_same_numbers(tiny, monkeypatch, ca
     monkeypatch.undo()
     caplog.clear()
     run = train(config)
-    assert f"continuing {run.path} after epoch 1, step 2 of the next\n" in caplog.text
+    assert f"continuing {run.path} after epoch 1, step 2 of the next, on " in caplog.text
     pd.testing.assert_frame_equal(numbers(run), numbers(undisturbed), check_exact=True)
     pd.testing.assert_frame_equal(run.accuracy_by_step, undisturbed.accuracy_by_step, check_exact=True)
     expected = weights(undisturbed)
@@ -343,6 +345,41 @@ def test_a_run_does_not_go_on_with_other_data(tiny, monkeypatch, image_folder):
     assert len(train(config).metrics) == 2
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", *too_long("32-true")])
+def test_a_run_goes_on_with_the_number_of_threads_that_it_was_begun_with(
+    tiny, monkeypatch, caplog, two_threads, precision
+):
+    """In a process with two: to the last bit the numbers of one. (In bf16 two threads give others.)"""
+    config = tiny(precision=precision)
+    torch.set_num_threads(1)
+    undisturbed = train(dataclasses.replace(config, run_name="undisturbed"))
+    stop_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    monkeypatch.undo()
+    torch.set_num_threads(2)
+    caplog.clear()
+    run = train(config)
+    assert torch.get_num_threads() == 2
+    assert caplog.messages[0] == f"{run.path} was begun with 1 thread(s) and goes on with them, not with 2"
+    assert run.threads == undisturbed.threads == 1
+    assert "continued" not in run.description
+    pd.testing.assert_frame_equal(numbers(run), numbers(undisturbed), check_exact=True)
+    assert all(torch.equal(tensor, weights(undisturbed)[name]) for name, tensor in weights(run).items())
+    before = {name: (run.path / name).read_bytes() for name in MEASURED}
+    measure_again(run.path)
+    assert {name: (run.path / name).read_bytes() for name in MEASURED} == before
+
+
+@pytest.fixture
+def two_threads():
+    """A process of two threads; the number is put back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_other_surroundings_are_written_down(tiny, monkeypatch, caplog):
     config = tiny()
     stop_after(monkeypatch, 1)
@@ -352,7 +389,7 @@ def test_other_surroundings_are_written_down(tiny, monkeypatch, caplog):
     monkeypatch.setattr(loop, "git_commit", lambda: "another")
     run = train(config)
     assert "continued with other git_commit than before, as config.json says" in caplog.messages
-    assert layout.read_config(run.path)["continued"] == [{"after": "epoch 1", "git_commit": "another"}]
+    assert contents.read_description(run.path)["continued"] == [{"after": "epoch 1", "git_commit": "another"}]
 
 
 @pytest.mark.parametrize(("lost", "named"), [("data", True), ("versions", False), ("machine", False)])
@@ -362,18 +399,120 @@ def test_a_checkpoint_without_a_part_of_its_description(trained, lost, named):
     del state["description"][lost]
     checkpoints.save(path, state)
     if named:
-        with pytest.raises(ValueError, match=r"checkpoint\.pt: does not fit this run"):
+        words = r"checkpoint\.pt: is damaged \(data: Field required\); overwrite=True trains the run anew"
+        with pytest.raises(Damaged, match=words):
             measure_again(path)
     else:
         assert measure_again(path).result == trained.result
 
 
+def unfinish(path: Path) -> None:
+    """Make a finished run one that was killed before its evaluation."""
+    for name in (layout.RESULT, layout.SUMS):
+        (path / name).unlink()
+
+
+@pytest.fixture
+def other(tiny, trained_once):
+    """A run that differs from `trained` in its seed alone, at the checkpoint of its first epoch."""
+    state = checkpoints.load(trained_once / checkpoints.LAST)
+    state["description"]["parameters"]["seed"] = 1
+    config = tiny(seed=1)
+    config.run_path.mkdir(parents=True)
+    layout.write_json(config.run_path / layout.CONFIG, state["description"])
+    checkpoints.save(config.run_path, state)
+    return config
+
+
+def test_train_refuses_the_checkpoint_of_another_run(tiny, trained, other):
+    unfinish(trained.path)
+    file = trained.path / checkpoints.LAST
+    shutil.copy(other.run_path / checkpoints.LAST, file)
+    for content in ((trained.path / layout.CONFIG).read_bytes(), b"damaged"):
+        (trained.path / layout.CONFIG).write_bytes(content)
+        with pytest.raises(ValueError, match=r"belongs to another run \(seed=1 there, 0 here\)") as caught:
+            train(tiny())
+        assert str(caught.value).startswith(f"{file}: ")
+        assert "put the run's own checkpoint there, or overwrite=True" in str(caught.value)
+        assert (trained.path / layout.CONFIG).read_bytes() == content
+
+
+def test_train_refuses_the_config_of_another_run(tiny, trained, other):
+    """The folder of seed 0 with the config.json of seed 1, for a config of either seed."""
+    unfinish(trained.path)
+    shutil.copy(other.run_path / layout.CONFIG, trained.path / layout.CONFIG)
+    with pytest.raises(ValueError, match=r"holds a run with other parameters \(seed=1 there, 0 here\)"):
+        train(tiny())
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: belongs to another run \(seed=0 there, 1 here\)"):
+        train(tiny(seed=1, run_name=trained.path.name))
+
+
+def test_measure_again_refuses_the_checkpoint_of_another_run(trained, other):
+    before = {path.name: path.read_bytes() for path in trained.path.iterdir()}
+    shutil.copy(other.run_path / checkpoints.LAST, trained.path / checkpoints.LAST)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: belongs to another run \(seed=1 there, 0 here\)"):
+        measure_again(trained.path)
+    del before[checkpoints.LAST]
+    assert {name: (trained.path / name).read_bytes() for name in before} == before
+
+
+def test_a_finished_run_with_a_foreign_checkpoint_is_shown_without_its_network(tiny, trained, other):
+    shutil.copy(other.run_path / checkpoints.LAST, trained.path / checkpoints.LAST)
+    with pytest.warns(
+        UserWarning, match=r"checkpoint\.pt: is damaged or of another run, so the run's network"
+    ):
+        run = train(tiny())
+    assert run.result == trained.result
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: belongs to another run \(seed=1 there, 0 here\)"):
+        run.model()
+
+
+def test_train_warns_of_a_damaged_checkpoint_of_a_finished_run(tiny, trained, caplog):
+    file = trained.path / checkpoints.LAST
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(
+        UserWarning, match=r"checkpoint\.pt: is damaged or of another run, so the run's network"
+    ):
+        train(tiny())
+    file.unlink()
+    caplog.clear()
+    train(tiny())
+    assert caplog.messages[-1].endswith("(overwrite=True trains anew); its checkpoint was not kept")
+
+
+def test_a_finished_run_keeps_nothing_that_a_kill_left(tiny, trained):
+    (trained.path / layout.WRITER).write_text("process 1 on a machine")
+    (trained.path / "result.json.1.tmp").write_text("half")
+    train(tiny())
+    assert {path.name for path in trained.path.iterdir()} == {*layout.FILES, layout.LOCK} - {
+        layout.PREVIOUS_CHECKPOINT
+    }
+
+
+@pytest.mark.parametrize("name", [*layout.FILES, layout.LOCK, layout.WRITER])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_train_names_a_folder_in_the_place_of_a_file(tiny, trained, name, overwrite):
+    file = trained.path / name
+    file.unlink(missing_ok=True)
+    (file / "inner").mkdir(parents=True)
+    needed = name not in (layout.CHECKPOINT, layout.PREVIOUS_CHECKPOINT, layout.LOCK, layout.WRITER)
+    if overwrite or needed:
+        words = rf"a folder is in the place of the file; move it away\): '{file}'$"
+        with pytest.raises(IsADirectoryError, match=words):
+            train(tiny(overwrite=overwrite))
+    elif name == layout.CHECKPOINT:
+        with pytest.warns(UserWarning, match=f"{file}: is damaged or of another run"):
+            train(tiny())
+    assert (file / "inner").is_dir()
+
+
 def test_a_checkpoint_of_another_network_is_named(tiny, trained):
     one, other = tiny(), tiny(projection_dim=8, epochs=1)
     train(other)
-    for name in (layout.RESULT, layout.SUMS):
-        (one.run_path / name).unlink()
-    shutil.copy(other.run_path / checkpoints.LAST, one.run_path / checkpoints.LAST)
+    unfinish(one.run_path)
+    state = checkpoints.load(other.run_path / checkpoints.LAST)
+    description = checkpoints.load(one.run_path / checkpoints.LAST)["description"]
+    checkpoints.save(one.run_path, state | {"description": description})
     with pytest.raises(
         ValueError, match=r"checkpoint\.pt: does not fit this run; overwrite=True trains it anew"
     ):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from conftest import messages
 
 from tcl_lib import load_run, train
 from tcl_lib.utils import devices
@@ -43,6 +44,34 @@ def test_the_machine_is_described():
     assert f"{torch.get_num_threads()} thread" in line
     assert devices.processor() in line
     assert "\n" not in line
+
+
+def test_threads_is_what_the_system_allows(monkeypatch):
+    count = torch.get_num_threads()
+    assert devices.threads() == count
+    with devices.use_threads(3):
+        assert devices.threads() == torch.get_num_threads() == 3
+        monkeypatch.setenv("OMP_THREAD_LIMIT", "2")  # the library has read it already; for the count alone
+        assert devices.threads() == 2
+        assert "2 threads" in describe(CPU)
+    assert torch.get_num_threads() == count
+
+
+@pytest.mark.parametrize(
+    ("wanted", "processors", "limit", "warning"),
+    [
+        (1, 1, "", None),
+        (3, 4, "", None),
+        (3, 2, "", "3 threads share 2 processor(s): slow, but the numbers stay the same"),
+        (3, 4, "2", "3 threads are wanted, 2 allowed here: the numbers will differ a little"),
+    ],
+)
+def test_use_threads_warns_of_what_it_means(monkeypatch, recwarn, wanted, processors, limit, warning):
+    monkeypatch.setattr(devices, "cpu_count", lambda: processors)
+    monkeypatch.setenv("OMP_THREAD_LIMIT", limit)
+    with devices.use_threads(wanted):
+        assert torch.get_num_threads() == wanted
+    assert messages(recwarn) == ([warning] if warning else [])
 
 
 @pytest.mark.soak
