@@ -77,7 +77,7 @@ class ImageData(Data):
         ]
 
 
-def digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def digits(config: RunConfig, download: bool = True) -> tuple[Split, Split, list[str]]:
     """Return scikit-learn's handwritten digits: training set, test set, class names."""
     images, labels = digit_images()
     train, test = (Split(images, part, labels[part]) for part in digit_split(labels))
@@ -97,11 +97,11 @@ def digit_images() -> tuple[Tensor, Tensor]:
     return images, torch.from_numpy(labels).long()
 
 
-def cifar(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def cifar(config: RunConfig, download: bool = True) -> tuple[Split, Split, list[str]]:
     """Return CIFAR-10 or CIFAR-100 from `data_root`, downloaded if necessary."""
     source = {"cifar10": CIFAR10, "cifar100": CIFAR100}[config.dataset]
     with hidden_bars():
-        parts = _download(source, config.data_path, config.dataset)
+        parts = _load(source, config.data_path, config.dataset, download)
     train, test = (
         Split(
             torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(),
@@ -113,11 +113,13 @@ def cifar(config: RunConfig) -> tuple[Split, Split, list[str]]:
     return train, test, list(parts[0].classes)
 
 
-def _download(source: type[CIFAR10], root: Path, dataset: str) -> list[CIFAR10]:
+def _load(source: type[CIFAR10], root: Path, dataset: str, download: bool) -> list[CIFAR10]:
     if not (root / source.base_folder).is_dir():
+        if not download:
+            raise FileNotFoundError(f"{dataset} is not in {root}")
         log.info("downloading %s to %s", dataset, root)
     try:
-        return [source(root, train=train, download=True) for train in (True, False)]
+        return [source(root, train=train, download=download) for train in (True, False)]
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise ConnectionError(
             f"{dataset} is not in {root} and could not be downloaded ({error});"
@@ -125,6 +127,6 @@ def _download(source: type[CIFAR10], root: Path, dataset: str) -> list[CIFAR10]:
         ) from error
 
 
-def folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def folder(config: RunConfig, download: bool = True) -> tuple[Split, Split, list[str]]:
     """Return the images in the folder `data_root`."""
     return load_folder(config.data_path, paths.cache(), config.allow_duplicates)

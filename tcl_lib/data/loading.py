@@ -9,14 +9,16 @@ from tcl_lib.data.parts import Data, stratified_order
 from tcl_lib.registry import DATASETS
 
 
-def load_data(config: RunConfig) -> Data:
+def load_data(config: RunConfig, *, download: bool = True) -> Data:
     """Return the dataset of a run in three disjoint parts.
 
     The validation part is the share `validation_fraction` of the training set; `train_size` samples of the
-    rest form the training part. Both are stratified and drawn with `seed`. The test set stays whole. Raise
-    ValueError or OSError that names the file or parameter.
+    rest form the training part. Both are stratified and drawn with `seed`. The test set stays whole. What is
+    not there is downloaded, or with `download=False` a FileNotFoundError. Raise ValueError or OSError that
+    names the file or parameter.
     """
-    train, test, classes = pkgutil.resolve_name(f"tcl_lib.data.{DATASETS[config.dataset].source}")(config)
+    source = pkgutil.resolve_name(f"tcl_lib.data.{DATASETS[config.dataset].source}")
+    train, test, classes = source(config, download)
     order = stratified_order(train.labels, config.seed)
     held_out = max(1, round(config.validation_fraction * len(order)))
     left = len(order) - held_out

@@ -165,6 +165,16 @@ def data_changes(before: DataDescription, now: DataDescription) -> list[str]:
     return changes
 
 
+def check_same_data(path: Path, before: DataDescription, now: DataDescription) -> None:
+    """Raise ValueError where the data of a run in a folder were others than they are now."""
+    changes = data_changes(before, now)
+    if changes:
+        raise ValueError(
+            f"{path}: was trained on other data ({'; '.join(changes)});"
+            " give another run_name, or overwrite=True"
+        )
+
+
 def read_result(path: Path) -> dict[str, float]:
     """Return the numbers of result.json. Raises Damaged where one is missing or not a number."""
     file = path / layout.RESULT

@@ -18,6 +18,7 @@ from tcl_lib.config import RunConfig
 from tcl_lib.registry import LOSS_PARAMETERS, import_plugin, other_name
 from tcl_lib.rules import without_effect
 from tcl_lib.runs import life
+from tcl_lib.training import comparison
 from tcl_lib.utils import checks
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -
     A run that fails is named in a warning and does not stop the others. Raises RuntimeError where none is
     finished.
     """
+    comparison.forget_data()
     rows: dict[str, pd.DataFrame] = {}
     failed: list[str] = []
     for number, (config, result) in enumerate(_results(configs, executor), start=1):
@@ -126,7 +128,9 @@ def _results(
 
 def _train(config: RunConfig) -> str:
     """Train a run that is not finished; return whether it was."""
-    if life.find_finished(config) is not None:
+    finished = life.find_finished(config)
+    if finished is not None:
+        comparison.check_data(finished, config)
         return "was finished"
     from tcl_lib.training.loop import train  # torch is loaded where something is to be trained
 

@@ -23,7 +23,7 @@ from tcl_lib.data.batches import steps_per_epoch
 from tcl_lib.losses import ce
 from tcl_lib.runs import Run, checkpoints, contents, layout, life, load_run
 from tcl_lib.runs.run import find_folder
-from tcl_lib.training import health
+from tcl_lib.training import comparison, health
 from tcl_lib.training.build import build_network, build_optimizer, learning_rate
 from tcl_lib.training.compilation import Compilation
 from tcl_lib.training.interruption import Interruption
@@ -41,19 +41,21 @@ log = logging.getLogger(__name__)
 def train(config: RunConfig, *, verbose: bool = True) -> Run:
     """Train the run that the config describes, evaluate it once on the test set, and return it.
 
-    A finished run is returned without training. One that was interrupted continues from its last checkpoint,
-    on a CPU to the same numbers. SIGTERM, SIGUSR1, SIGUSR2 and interrupts save a checkpoint first. `verbose`
-    prints a line an epoch.
+    A finished run is returned without training; its data are compared, where they are there. One that was
+    interrupted continues from its last checkpoint, on a CPU to the same numbers. SIGTERM, SIGUSR1, SIGUSR2
+    and interrupts save a checkpoint first. `verbose` prints a line an epoch.
 
-    Raises ValueError for parameters that do not fit the data or the machine and for damaged files, OSError
-    where a file cannot be read or written, RuntimeError for a run that another process trains and for a
-    network that falls silent, FloatingPointError for a loss that is not finite, MemoryError where the batch
-    does not fit.
+    Raises ValueError for parameters that do not fit the data or the machine, for data that are not those the
+    run began with and for damaged files, OSError where a file cannot be read or written, RuntimeError for a
+    run that another process trains and for a network that falls silent, FloatingPointError for a loss that is
+    not finite, MemoryError where the batch does not fit.
     """
     if config.device == "auto" and (kind := find_device("auto").type) != "cpu":
         config = replace(config, device=kind)  # on a GPU, `compile` is part of a run's identity
     with life.opened(config) as found:
         if found.finished is not None:
+            comparison.forget_data()
+            comparison.check_data(found.finished, config)
             if verbose:
                 kept = (found.finished.path / layout.CHECKPOINT).exists()
                 log.info(
@@ -248,15 +250,10 @@ class _Training:
 
 def _description(config: RunConfig, data: Data, network: SpikingNetwork, device: torch.device) -> dict:
     """Return the content of config.json."""
-    parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
         "parameters": config.to_dict(),
         "code": config.code,
-        "data": {
-            "image_shape": list(data.input_shape),
-            "classes": data.classes,
-            "images": {name: len(part) for name, part in parts.items()},
-        },
+        "data": comparison.describe_data(data),
         "network_parameters": sum(p.numel() for p in network.parameters()),
         "versions": versions(),
         "git_commit": git_commit(),

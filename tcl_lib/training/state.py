@@ -75,12 +75,7 @@ class State:
         Changed versions, commit or hardware are written into the description. Raises ValueError where the
         data are others than the run was started with, or the checkpoint does not fit the network.
         """
-        changes = contents.data_changes(checkpoint["description"]["data"], self.description["data"])
-        if changes:
-            raise ValueError(
-                f"{self.path}: was started with other data ({'; '.join(changes)});"
-                " give another run_name, or overwrite=True"
-            )
+        contents.check_same_data(self.path, checkpoint["description"]["data"], self.description["data"])
         try:
             self.network.load_state_dict(checkpoint["network"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])

@@ -7,6 +7,7 @@ import pytest
 from conftest import messages
 
 from tcl_lib import RunConfig, grid, train, train_grid
+from tcl_lib.data import loading
 from tcl_lib.runs import layout
 from tcl_lib.training import grids
 
@@ -145,3 +146,24 @@ def test_an_interrupt_stops_the_grid(small, monkeypatch):
     monkeypatch.setattr("tcl_lib.training.loop.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_grid(grid(**small))
+
+
+def test_train_grid_loads_the_data_of_many_finished_runs_once(small, image_folder, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, logger="tcl_lib.training")
+    shared = small | {
+        "dataset": "folder",
+        "data_root": str(image_folder),
+        "train_size": None,
+        "batch_size": [4],
+    }
+    configs = grid(losses=["ce", "tcl", "stcl"], seeds=[0, 1], **shared)
+    train_grid(configs)
+    loaded = []
+    real = loading.load_data
+    monkeypatch.setattr(
+        loading, "load_data", lambda config, **how: loaded.append(config.seed) or real(config, **how)
+    )
+    assert len(train_grid(configs)) == 6
+    assert loaded == [0, 1]
+    assert len(train_grid(configs[:1])) == 1
+    assert loaded == [0, 1, 0]  # a call looks anew

@@ -2,23 +2,26 @@
 
 import dataclasses
 import itertools
+import json
 import logging
 import math
+import os
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import messages, too_long
+from conftest import messages, save_image, too_long, write_run
 from torch.testing import assert_close
 
-from tcl_lib import RunConfig, build_network, load_data, load_run, measure_again, train
+from tcl_lib import RunConfig, build_network, load_data, load_run, measure_again, train, train_grid
 from tcl_lib.analysis.activity import firing_rates
 from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
 from tcl_lib.analysis.similarity import temporal_similarity
-from tcl_lib.runs import checkpoints, contents, layout
+from tcl_lib.runs import checkpoints, contents, layout, life
 from tcl_lib.training import loop
 from tcl_lib.training.build import build_optimizer, learning_rate
 from tcl_lib.training.state import State
@@ -332,17 +335,120 @@ def test_a_run_goes_on_unless_told_otherwise(tiny, monkeypatch, caplog, changes,
     assert "nothing to train" in caplog.text
 
 
-def test_a_run_does_not_go_on_with_other_data(tiny, monkeypatch, image_folder):
-    config = tiny(dataset="folder", data_root=str(image_folder), train_size=None, batch_size=4)
+@pytest.fixture
+def of_images(tiny, image_folder):
+    """The config of a run on a folder of images."""
+    return tiny(dataset="folder", data_root=str(image_folder), train_size=None, batch_size=4, loss="ce")
+
+
+def repaint(file: Path) -> None:
+    """Give an image other pixels; the time of the file stays."""
+    stat = file.stat()
+    save_image(file, np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def add_class(root: Path) -> None:
+    for part in ("train", "test"):
+        for name in "abc":
+            save_image(
+                root / part / "emu" / f"{name}.png", np.full((8, 8, 3), ord(name) + 9 * len(part), np.uint8)
+            )
+
+
+def swap(one: Path, other: Path) -> None:
+    one.rename(one.with_suffix(".tmp"))
+    other.rename(one)
+    one.with_suffix(".tmp").rename(other)
+
+
+# What may happen to the data of a run, and what its error says.
+CHANGES = {
+    "a class more": (
+        add_class,
+        r"2 classes, now 3 \(emu\); \d+ training samples, now \d+; .*6 test samples, now 9",
+    ),
+    "an image more": (
+        lambda root: save_image(root / "test" / "cat" / "new.png", np.zeros((8, 8, 3), np.uint8)),
+        "6 test samples, now 7",
+    ),
+    "a test image replaced": (lambda root: repaint(root / "test" / "dog" / "x.png"), "other test samples"),
+    "training images replaced": (
+        lambda root: [repaint(path) for path in sorted((root / "train").glob("*/*.png"))],
+        "other training samples",
+    ),
+    "labels swapped": (
+        lambda root: swap(root / "test" / "dog" / "x.png", root / "test" / "cat" / "x.png"),
+        "other test samples",
+    ),
+}
+
+
+def test_a_run_is_neither_shown_nor_continued_where_its_data_changed(of_images, image_folder, monkeypatch):
+    finished = train(dataclasses.replace(of_images, run_name="finished"))
     stop_after(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
-        train(config)
+        train(of_images)
     monkeypatch.undo()
-    shutil.copy(image_folder / "train" / "cat" / "a.png", image_folder / "train" / "cat" / "new.png")
-    with pytest.raises(ValueError, match=r"was started with other data .*; give another run_name"):
-        train(config)
-    (image_folder / "train" / "cat" / "new.png").unlink()
-    assert len(train(config).metrics) == 2
+    kept = shutil.copytree(image_folder, image_folder.with_name("kept"))
+    for act, words in CHANGES.values():
+        act(image_folder)
+        for config in (of_images, finished.config):
+            with pytest.raises(ValueError, match=words) as caught:
+                train(config)
+            assert str(caught.value).startswith(f"{config.run_path}: was trained on other data (")
+            assert str(caught.value).endswith("); give another run_name, or overwrite=True")
+        with pytest.raises(ValueError, match=words):
+            measure_again(finished.path)
+        failed = pytest.warns(UserWarning, match="was trained on other data")
+        with pytest.raises(RuntimeError, match=words), failed:
+            train_grid([finished.config])
+        assert load_run(finished.path).result == finished.result  # this needs no data
+        shutil.rmtree(image_folder)
+        shutil.copytree(kept, image_folder)
+    assert train(finished.config).result == finished.result
+    assert len(train(of_images).metrics) == 2
+
+
+def test_a_finished_run_is_shown_where_its_data_are_not_there(of_images, image_folder, caplog):
+    run = train(of_images)
+    image_folder.rename(image_folder.with_name("elsewhere"))
+    caplog.clear()
+    assert train(of_images).result == run.result
+    first, second = caplog.messages
+    assert first.startswith(
+        f"{run.path} was not compared with its data: data_root='{image_folder}': has no train/"
+    )
+    assert "is finished: nothing to train" in second
+    assert train_grid([of_images])["name"].tolist() == [run.name]
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "nmnist", "dvs_cifar10"])
+def test_a_finished_run_is_shown_without_a_download(tiny, tmp_path, caplog, dataset):
+    config = tiny(dataset=dataset, data_root=str(tmp_path / "data"))
+    write_run(config)
+    assert train(config).result["test_accuracy"] == 1
+    assert caplog.messages[0].startswith(
+        f"{config.run_path} was not compared with its data: {dataset} is not in "
+    )
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_finished_run_of_an_early_version_is_compared_without_a_fingerprint(of_images, image_folder):
+    path = train(of_images).path
+    description = contents.read_description(path)
+    del description["data"]["fingerprint"]
+    layout.write_json(path / layout.CONFIG, description)
+    life.finish(path, load_result(path))
+    repaint(image_folder / "test" / "dog" / "x.png")
+    train(of_images)
+    add_class(image_folder)
+    with pytest.raises(ValueError, match="2 classes, now 3"):
+        train(of_images)
+
+
+def load_result(path: Path) -> dict:
+    return json.loads((path / layout.RESULT).read_text())
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", *too_long("32-true")])

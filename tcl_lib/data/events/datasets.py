@@ -17,7 +17,7 @@ from tcl_lib.data.duplicates import check_duplicates
 from tcl_lib.data.events.augment import augment_frames
 from tcl_lib.data.events.cache import Recording, cached_frames
 from tcl_lib.data.events.published import (
-    download,
+    fetch,
     find_folder,
     list_recordings,
     order_by_number,
@@ -106,12 +106,12 @@ def _coloured(frames: Tensor) -> np.ndarray:
     return (colours.clamp(min=0) * 255).round().byte().movedim(-1, -3).numpy()
 
 
-def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def dvs_cifar10(config: RunConfig, download: bool = True) -> tuple[Split, Split, list[str]]:
     """Return DVS-CIFAR10 (Li et al. 2017) in its authors' format (.aedat) or in tonic's (.aedat4)."""
     folder = find_folder(config.data_path, "CIFAR10DVS", CIFAR_CLASSES)
     if folder is None:
         folder = config.data_path / "CIFAR10DVS"
-        download(config.dataset, "CIFAR10DVS", folder)
+        fetch(config.dataset, "CIFAR10DVS", folder, download)
     paths = []
     for name in CIFAR_CLASSES:
         found = list_recordings(folder / name, (".aedat", ".aedat4"), config.skip_bad_recordings)
@@ -124,14 +124,14 @@ def dvs_cifar10(config: RunConfig) -> tuple[Split, Split, list[str]]:
     return *_counted(config, recordings, labels, train, test), CIFAR_CLASSES
 
 
-def nmnist(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def nmnist(config: RunConfig, download: bool = True) -> tuple[Split, Split, list[str]]:
     """Return N-MNIST (Orchard et al. 2015)."""
     folder = find_folder(config.data_path, "NMNIST", NMNIST_FILES) or config.data_path / "NMNIST"
     recordings, labels = [], []
     for part, counts in NMNIST_FILES.items():
         if not (folder / part).is_dir():
             folder = config.data_path / "NMNIST"
-            download(config.dataset, "NMNIST", folder / part, train=part == "Train")
+            fetch(config.dataset, "NMNIST", folder / part, download, train=part == "Train")
         for digit, count in enumerate(counts):
             paths = list_recordings(folder / part / str(digit), (".bin",), config.skip_bad_recordings)
             if len(paths) != count:
@@ -143,7 +143,7 @@ def nmnist(config: RunConfig) -> tuple[Split, Split, list[str]]:
     return *_counted(config, recordings, labels, indices[train], indices[~train]), list("0123456789")
 
 
-def events_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def events_folder(config: RunConfig, download: bool = True) -> tuple[Split, Split, list[str]]:
     """Return the recordings in `data_root`: train/<class>/* and test/<class>/*."""
     root = config.data_path
     classes = class_names(root)
@@ -157,7 +157,7 @@ def events_folder(config: RunConfig) -> tuple[Split, Split, list[str]]:
     return *parts, classes
 
 
-def moving_digits(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def moving_digits(config: RunConfig, download: bool = True) -> tuple[Split, Split, list[str]]:
     """Return the handwritten digits in front of a simulated event camera, with the split of `digits`."""
     images, labels = digit_images()
     train, test = (part.numpy() for part in digit_split(labels))

@@ -74,12 +74,15 @@ def wrong_count(dataset: str, folder: Path, found: int, count: int) -> str:
     )
 
 
-def download(dataset: str, name: str, target: Path, **part: bool) -> None:
+def fetch(dataset: str, name: str, target: Path, download: bool, **part: bool) -> None:
     """Download and unpack a dataset, or the part with the target's name, with tonic.
 
     It is unpacked to a folder beside the target, which is renamed when it is complete. After an interrupted
-    download, a complete archive is unpacked again, and an incomplete one is downloaded again.
+    download, a complete archive is unpacked again, and an incomplete one is downloaded again. Raise
+    FileNotFoundError if `download` is False.
     """
+    if not download:
+        raise FileNotFoundError(f"{dataset} is not in {target}")
     import tonic  # slow to import, and needed once
 
     log.info("downloading %s to %s", dataset, target)

@@ -1,0 +1,62 @@
+"""Comparing a finished run with its data before it is shown. Loads torch only where data lie in files."""
+
+import json
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from tcl_lib.config import RunConfig
+from tcl_lib.registry import DATASETS
+from tcl_lib.runs import Run
+from tcl_lib.runs.contents import DataDescription, check_same_data
+
+if TYPE_CHECKING:
+    from tcl_lib.data import Data
+
+log = logging.getLogger(__name__)
+
+# The parameters that decide which data a run is trained on, and how they are split.
+PARAMETERS = (
+    *("dataset", "data_root", "train_size", "validation_fraction", "allow_duplicates", "seed", "time_steps"),
+    *("frame_by", "frame_size", "count_scale", "split", "sensor_size", "skip_bad_recordings"),
+)
+
+
+def describe_data(data: "Data") -> DataDescription:
+    """Return what config.json says of the data."""
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {
+        "image_shape": list(data.input_shape),
+        "classes": data.classes,
+        "images": {name: len(part) for name, part in parts.items()},
+        "fingerprint": data.fingerprint,
+    }
+
+
+def check_data(run: Run, config: RunConfig) -> None:
+    """Raise ValueError where the data of the config are no longer those that a finished run was trained on.
+
+    Nothing is downloaded: where the data are not there, a log line says that they were not compared. The
+    digits, moving or not, are not compared: they come from packages, whose versions config.json records. What
+    was found is kept until `forget_data`, so that the data of many runs are loaded once.
+    """
+    if DATASETS[config.dataset].origin in ("scikit-learn", "simulated"):
+        return
+    try:
+        now = _description(json.dumps({name: getattr(config, name) for name in PARAMETERS}))
+    except OSError as error:
+        log.info("%s was not compared with its data: %s", run.path, error)
+        return
+    check_same_data(run.path, run.description["data"], now)
+
+
+@lru_cache(maxsize=1)
+def _description(parameters: str) -> DataDescription:
+    from tcl_lib.data import load_data
+
+    return describe_data(load_data(RunConfig(**json.loads(parameters)), download=False))
+
+
+def forget_data() -> None:
+    """Have the next `check_data` load the data anew."""
+    _description.cache_clear()
