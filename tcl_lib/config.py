@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import MISSING, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from tcl_lib import registry, rules
 from tcl_lib.registry import LOSS_PARAMETERS, Dataset, Term
@@ -105,7 +105,7 @@ class RunConfig:
     skip_bad_recordings: bool = False
     # network
     plugin: checks.Plugin | None = None
-    backbone: Annotated[str, checks.one_of(registry.BACKBONES)] = "convnet"
+    backbone: checks.one_of(registry.BACKBONES) = "convnet"
     stem_width: checks.AtLeast1 = 64
     whitened_stem: bool = False
     time_steps: checks.AtLeast1 = 4
@@ -113,9 +113,9 @@ class RunConfig:
     decay: checks.BelowOne = 0.5
     v_th: checks.Positive = 1.0
     # loss
-    loss: Annotated[str, checks.one_of(registry.LOSSES)] = "stcl"
-    ce_term: Annotated[str, checks.one_of(registry.CE_TERMS)] | None = None
-    temporal_term: Annotated[str, checks.one_of(registry.TEMPORAL_TERMS)] | None = None
+    loss: checks.one_of(registry.LOSSES) = "stcl"
+    ce_term: checks.one_of(registry.CE_TERMS) | None = None
+    temporal_term: checks.one_of(registry.TEMPORAL_TERMS) | None = None
     views: Literal[1, 2] | None = None
     temporal_weight: checks.Weight | None = None
     temperature: checks.Positive | None = None
@@ -253,8 +253,10 @@ class RunConfig:
 
     def changes(self) -> dict:
         """Return the parameters of the identity that differ from the defaults and are not in `name`."""
-        shared = (*NAMED[:-1], "data_root", "device")
+        shared = (*NAMED[:-1], "ce_term", "temporal_term", "data_root", "device")
         defaults = RunConfig(**{name: getattr(self, name) for name in shared}).identity()
+        loss = registry.LOSSES[self.loss]
+        defaults |= {"ce_term": loss.ce_term, "temporal_term": loss.temporal_term}
         if self._facts.own_folder:
             defaults["data_root"] = None
         defaults.pop("code", None)

@@ -62,6 +62,8 @@ def register_loss(
             raise ValueError(f"marker={marker!r}: must be a marker of matplotlib, such as 'o'") from None
     ce_name, ce = _term("ce_term", ce_term, CE_TERMS)
     temporal_name, temporal = _term("temporal_term", temporal_term, TEMPORAL_TERMS)
+    if ce_name == temporal_name:
+        raise ValueError(f"temporal_term={temporal_name}: is the cross-entropy too")
     pairs = "positives" in (*ce.arguments, *(temporal.arguments if temporal else ()))
     others = {other: loss for other, loss in LOSSES.items() if other != name}
     for other, loss in others.items():
@@ -138,10 +140,9 @@ def _arguments(
         if argument.kind is argument.VAR_KEYWORD:
             rest = True
             continue
-        if name not in (*fixed, *parameters) or argument.kind in (
-            argument.POSITIONAL_ONLY,
-            argument.VAR_POSITIONAL,
-        ):
+        if argument.kind in (argument.POSITIONAL_ONLY, argument.VAR_POSITIONAL):
+            raise ValueError(f"{function.__name__}: {name} must be an argument that is given by name")
+        if name not in (*fixed, *parameters):
             raise ValueError(f"{function.__name__}: {checks.unknown(name, [*fixed, *parameters])}")
         found[name] = argument.default
         default = RunConfig.default(name) if name in parameters else None

@@ -198,7 +198,7 @@ _registering: list[str] = []  # the module of every registration
 def add(*entries: tuple[dict[str, Any], str, Any]) -> None:
     """Add entries to tables: (table, name, entry). Raises ValueError where a name has another entry."""
     for table, name, entry in entries:
-        if table.get(name, entry) != entry:
+        if _content(table.get(name, entry)) != _content(entry):
             raise ValueError(
                 f"{name!r}: is registered already, with other content; give another name,"
                 " or restart Python if you changed it"
@@ -206,6 +206,13 @@ def add(*entries: tuple[dict[str, Any], str, Any]) -> None:
     for table, name, entry in entries:
         table[name] = entry
     _registering.append(sys._getframe(2).f_globals["__name__"])  # who called `register_loss`
+
+
+def _content(entry: Any) -> Any:
+    """Return an entry without its function, which is another object where a cell or file ran again."""
+    if not isinstance(entry, Backbone | Term):
+        return entry
+    return entry._replace(function=getattr(entry.function, "__qualname__", entry.function))
 
 
 def import_plugin(plugin: str | None) -> None:

@@ -16,6 +16,7 @@ import torch._inductor.config
 from PIL import Image
 
 from tcl_lib import RunConfig, load_run, train
+from tcl_lib.registry import import_plugin
 from tcl_lib.rules import without_effect
 from tcl_lib.runs import contents, layout, life
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
@@ -90,6 +91,7 @@ def tiny_in(folder: Path):
             "device": "cpu",
             "precision": "32-true",  # on every machine the same
         }
+        import_plugin(changes.get("plugin"))
         idle = without_effect(RunConfig().to_dict() | small | changes)  # projection_dim beside loss="ce"
         return RunConfig(**{k: v for k, v in small.items() if k not in idle} | changes)
 

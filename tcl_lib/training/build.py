@@ -105,7 +105,8 @@ def loss_terms(output: NetworkOutput, labels: Tensor, config: RunConfig) -> dict
         arguments = {name: values[name] for name in term.arguments if values[name] is not None}
         found[term.column] = value = function_of(term)(**arguments)
         if not isinstance(value, Tensor) or value.ndim:
-            raise ValueError(f"{term.column}: must return a scalar tensor, got {value!r}")
+            got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise ValueError(f"{term.column}: must return a scalar tensor, got {got}")
     return found
 
 

@@ -43,8 +43,8 @@ def _plugin(value: str) -> str:
     return value
 
 
-def one_of(table: Mapping[str, Any]) -> Rule:
-    """Return the rule that a value is a name in a table, which may still grow."""
+def one_of(table: Mapping[str, Any]) -> Any:
+    """Return the annotation of a name in a table, which may still grow."""
 
     def registered(value: str) -> str:
         if value not in table:
@@ -55,7 +55,7 @@ def one_of(table: Mapping[str, Any]) -> Rule:
         return value
 
     registered.table = table  # for docs/make_parameters.py
-    return Rule(registered)
+    return Annotated[str, Rule(registered)]
 
 
 AtLeast1 = Annotated[int, Ge(1)]

@@ -1,0 +1,497 @@
+"""Losses and backbones of one's own: what is refused, what follows from an argument, and that all works."""
+
+import hashlib
+import inspect
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+from matplotlib.figure import Figure
+from torch import nn
+from torch.testing import assert_close
+
+import tcl_lib
+from tcl_lib import RunConfig, build_network, figures, grid, load_runs, losses, registry, runs, train_grid
+from tcl_lib.analysis import statistics
+from tcl_lib.analysis.tsne import tsne_of_run
+from tcl_lib.backbones import NetworkOutput, convnet
+from tcl_lib.registry import BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS
+from tcl_lib.training.build import loss_terms, total_loss
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """Each test begins with the names of the package alone."""
+    before = [(table, dict(table)) for table in (BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS)]
+    yield
+    for table, content in before:
+        table.clear()
+        table.update(content)
+    for name in [name for name in sys.modules if name.startswith("plugin ")]:
+        del sys.modules[name]
+
+
+def last_ce(logits, labels):
+    return losses.ce(logits[-1:], labels)
+
+
+def drawn(embeddings, labels, positives, temperature=0.5):
+    return losses.temporal_contrastive_loss(embeddings, labels, temperature, positives)
+
+
+def counted(logits, **parameters):
+    return logits.mean() * len(parameters)
+
+
+def narrow(channels, image_size, num_classes, stem_width, **options):
+    network = convnet(channels, image_size, num_classes, **options)
+    network.stem_width = stem_width
+    return network
+
+
+def register(**changes):
+    """Register the loss of most tests: its temporal term uses embeddings, positives and temperature."""
+    tcl_lib.register_loss(**{"name": "mine", "label": "Mine", "temporal_term": drawn} | changes)
+
+
+# the built-in entries
+
+
+@pytest.mark.parametrize("table", [CE_TERMS, TEMPORAL_TERMS], ids=["ce_term", "temporal_term"])
+def test_registry_lists_the_arguments_of_every_term_s_function(table):
+    for name, term in table.items():
+        if term is not None:
+            signature = inspect.signature(registry.function_of(term)).parameters
+            assert set(term.arguments) == set(signature), name
+            default = signature["temperature"].default if "temperature" in signature else None
+            assert term.temperature == default, name
+
+
+def test_registry_lists_the_parameters_of_every_backbone_s_function():
+    for name, backbone in BACKBONES.items():
+        signature = inspect.signature(registry.function_of(backbone)).parameters
+        assert set(backbone.parameters) == set(signature) & set(registry.BACKBONE_PARAMETERS), name
+
+
+def test_registry_draws_every_loss_otherwise():
+    assert len({loss.colour for loss in LOSSES.values()}) == len(LOSSES)
+    assert len({loss.marker for loss in LOSSES.values()}) == len(LOSSES)
+    assert len({loss.label for loss in LOSSES.values()}) == len(LOSSES)
+
+
+# what a registration refuses
+
+
+def misspelt(logits, labels, temprature=0.1):
+    return logits.mean()
+
+
+def no_default(logits, temperature):
+    return logits.mean()
+
+
+def other_default(logits, labels, tet_lambda=0.3):
+    return logits.mean()
+
+
+def nothing(labels):
+    return labels.sum()
+
+
+def several(*logits):
+    return logits[0]
+
+
+def loss(logits):
+    return logits.mean()
+
+
+def contrastive(logits):
+    return logits.mean()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "tcl"}, "'tcl': is registered already, with other content; give another name"),
+        ({"name": "my loss"}, "name='my loss': must be up to 100 letters, digits"),
+        ({"label": ""}, "label='': must be a text of one line without ', '"),
+        ({"label": "Mine, too"}, "label='Mine, too': must be a text of one line without ', '"),
+        ({"label": None}, "label=None: must be a text of one line without ', '"),
+        ({"label": "TCL"}, "label='TCL': is that of loss='tcl'"),
+        ({"views": 3}, "views=3: must be 1 or 2"),
+        ({"colour": "blurple"}, "colour='blurple': must be a colour of matplotlib, such as '#0173b2'"),
+        ({"marker": "oo"}, "marker='oo': must be a marker of matplotlib, such as 'o'"),
+        (
+            {"ce_term": "prefx"},
+            "ce_term='prefx': must be 'mean', 'per_step' or 'prefix'; did you mean 'prefix'?",
+        ),
+        ({"ce_term": None}, "ce_term=None: must be a valid string"),
+        ({"temporal_term": "none"}, "mine: is loss='ce' with views=1; give it that name"),
+        ({"temporal_term": "none", "views": 2}, "mine: is loss='ce' with views=2; give it that name"),
+        (
+            {"temporal_term": "contrastive", "views": 2},
+            "mine: is loss='stcl' with views=2; give it that name",
+        ),
+        ({"temporal_term": misspelt}, "misspelt: unknown parameter temprature, did you mean temperature?"),
+        ({"temporal_term": several}, "several: logits must be an argument that is given by name"),
+        ({"temporal_term": no_default}, "no_default: temperature needs a default, a number > 0"),
+        (
+            {"temporal_term": other_default},
+            "other_default: tet_lambda=0.3 never applies, RunConfig has 0.0; leave the default out",
+        ),
+        ({"temporal_term": nothing}, "nothing: must take logits or embeddings"),
+        ({"temporal_term": loss}, "temporal_term=loss: the name is taken; give the function another"),
+        ({"ce_term": contrastive}, "ce_term=contrastive: the name is taken; give the function another"),
+        ({"ce_term": last_ce, "temporal_term": last_ce}, "temporal_term=last_ce: is the cross-entropy too"),
+        ({"temporal_term": nn.CrossEntropyLoss()}, "temporal_term=CrossEntropyLoss(): must be a function"),
+    ],
+)
+def test_register_loss_refuses_in_one_line(changes, words):
+    before = [dict(table) for table in (CE_TERMS, LOSSES, TEMPORAL_TERMS)]
+    with pytest.raises(ValueError, match=r".") as caught:
+        register(**changes)
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
+    assert [dict(table) for table in (CE_TERMS, LOSSES, TEMPORAL_TERMS)] == before
+
+
+def test_register_loss_refuses_a_lambda():
+    with pytest.raises(ValueError, match=r"must be a function with a name \(def\)"):
+        register(temporal_term=lambda logits: logits.mean())
+
+
+def test_register_loss_needs_a_label():
+    with pytest.raises(TypeError, match="label"):
+        tcl_lib.register_loss("mine", ce_term=last_ce)
+
+
+def test_register_loss_may_be_repeated_and_not_changed():
+    register()
+    before = dict(LOSSES)
+    register()
+    assert dict(LOSSES) == before
+    for changes in ({"label": "Other"}, {"views": 2}, {"marker": "x"}, {"ce_term": last_ce}):
+        with pytest.raises(ValueError, match="'mine': is registered already, with other content"):
+            register(**changes)
+    assert dict(LOSSES) == before
+
+
+def few(channels, image_size, num_classes):
+    return None
+
+
+def deep(channels, image_size, num_classes, stem_with=64, **options):
+    return None
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "words"),
+    [
+        ("convnet", narrow, "'convnet': is registered already, with other content"),
+        ("few", few, "few: must take neuron, time_steps, projection_dim, as convnet does"),
+        ("deep", deep, "deep: unknown parameter stem_with, did you mean stem_width?"),
+        ("model", nn.Linear, "function=<class 'torch.nn.modules.linear.Linear'>: must be a function"),
+    ],
+)
+def test_register_backbone_refuses_in_one_line(name, function, words):
+    with pytest.raises(ValueError, match=r".") as caught:
+        tcl_lib.register_backbone(name, function)
+    assert str(caught.value).startswith(words)
+
+
+# what follows from a registration
+
+
+def test_registered_loss_uses_the_parameters_of_its_functions():
+    register()
+    config = RunConfig(loss="mine")
+    assert config.variant == "Mine"
+    assert {"temperature", "positives", "projection_dim"} <= config.identity().keys()
+    assert not {"time_pairs", "negatives", "tet_lambda"} & config.identity().keys()
+    assert config.identity()["temperature"] == 0.5
+    assert config.identity() == RunConfig(loss="mine", temperature=0.5).identity()
+    with pytest.raises(ValueError, match="negatives=False: has no effect with loss='mine'"):
+        RunConfig(loss="mine", negatives=False)
+
+
+def test_registered_loss_at_three_temperatures_is_three_runs():
+    register()
+    configs = grid(losses=["ce", "mine"], temperature=[0.1, 0.2, 0.5])
+    assert [config.variant for config in configs] == [
+        *("CE", "Mine, temperature 0.1", "Mine, temperature 0.2", "Mine"),
+    ]
+    assert len({config.name for config in configs}) == 4
+
+
+def test_registered_loss_gets_a_projection_head_if_it_uses_embeddings():
+    register()
+    tcl_lib.register_loss("last", label="Last", ce_term=last_ce)
+    for name, kind in (("mine", nn.Sequential), ("last", nn.Identity)):
+        assert isinstance(build_network(RunConfig(loss=name), (1, 8, 8), 10).projection, kind)
+
+
+def test_registered_loss_with_parameters_uses_all_of_them():
+    tcl_lib.register_loss("all", label="All", temporal_term=counted)
+    config = RunConfig(loss="all", temperature=0.3, tet_lambda=0.1, time_pairs="adjacent", negatives=False)
+    assert set(registry.TERM_PARAMETERS) <= config.identity().keys()
+    assert "projection_dim" not in config.identity()
+    output = NetworkOutput(*(torch.ones(4, 3, 2) for _ in range(3)))
+    assert loss_terms(output, torch.tensor([0, 1, 0]), config)["counted"] == len(registry.TERM_PARAMETERS)
+
+
+def test_registered_terms_stand_beside_the_others():
+    register()
+    tcl_lib.register_loss("last", label="Last", ce_term=last_ce)
+    config = RunConfig(loss="tcl", ce_term="last_ce")
+    assert config.variant == "TCL, ce term last_ce"
+    assert RunConfig(loss="per_step_ce", temporal_term="drawn").variant == "per-step CE, temporal term drawn"
+    with pytest.raises(ValueError, match="with ce_term='last_ce' it is loss='last'; give that"):
+        RunConfig(loss="ce", ce_term="last_ce")
+
+
+def test_loss_terms_call_a_registered_function_with_views_apart():
+    register(ce_term=last_ce, views=2)
+    generator = torch.Generator().manual_seed(0)
+    output = NetworkOutput(*(torch.randn(3, 8, width, generator=generator) for width in (5, 6, 7)))
+    labels = torch.tensor([0, 1, 1, 0])
+    config = RunConfig(loss="mine", temporal_weight=0.3, positives=["view"])
+    terms = loss_terms(output, labels, config)
+    z = output.embeddings.unflatten(1, (2, 4))
+    assert_close(terms["last_ce"], losses.ce(output.logits[-1:], labels.repeat(2)))
+    assert_close(terms["drawn"], losses.temporal_contrastive_loss(z, labels, 0.5, ["view"]))
+    assert_close(total_loss(terms, config), terms["last_ce"] + 0.3 * terms["drawn"])
+    assert total_loss(terms, RunConfig(loss="mine")) == terms["last_ce"] + terms["drawn"]  # weight 1
+
+
+def shaped(logits):
+    return logits.mean(0)
+
+
+def test_loss_terms_refuse_what_is_no_scalar():
+    register(temporal_term=shaped)
+    output = NetworkOutput(*(torch.ones(3, 4, 2) for _ in range(3)))
+    with pytest.raises(ValueError, match=r"shaped: must return a scalar tensor, got shape \[1, 4, 2\]"):
+        loss_terms(output, torch.zeros(4, dtype=torch.long), RunConfig(loss="mine"))
+
+
+def test_registered_backbone_takes_the_parameters_that_it_names():
+    tcl_lib.register_backbone("narrow", narrow)
+    config = RunConfig(backbone="narrow", stem_width=16)
+    assert build_network(config, (1, 8, 8), 10).stem_width == 16
+    assert config.identity() != RunConfig(backbone="narrow").identity()
+    tcl_lib.register_backbone("plain", no_network)
+    with pytest.raises(ValueError, match="stem_width=16: has no effect with backbone='plain'"):
+        RunConfig(backbone="plain", stem_width=16)
+    with pytest.raises(ValueError, match="backbone='plain': must return a SpikingNetwork"):
+        build_network(RunConfig(backbone="plain"), (1, 8, 8), 10)
+
+
+def no_network(channels, image_size, num_classes, **options):
+    return nn.Linear(1, 1)
+
+
+# the code is part of what a run is
+
+
+CELL = """
+import tcl_lib
+scale = {scale}
+
+def scaled(values):
+    return {factor} * values
+
+def mine(logits):
+    return scale * scaled(logits).mean()
+
+tcl_lib.register_loss("mine", label="Mine", temporal_term=mine)
+"""
+
+
+def run_cell(text: str) -> None:
+    InteractiveShell.instance().run_cell(text, store_history=True).raise_error()
+
+
+def test_registered_loss_of_a_cell_is_another_run_with_other_code():
+    names = []
+    for content in ({"scale": 1, "factor": 2}, {"scale": 2, "factor": 2}, {"scale": 1, "factor": 3}):
+        run_cell(CELL.format(**content))
+        run_cell(CELL.format(**content))  # as when a cell is run twice
+        names.append(RunConfig(loss="mine").name)
+        assert RunConfig(loss="mine").variant == "Mine"
+        assert RunConfig(loss="mine").setting == RunConfig(loss="ce").setting
+        del LOSSES["mine"], TEMPORAL_TERMS["mine"]
+    assert len(set(names)) == 3
+    assert all(name.startswith("digits-convnet-mine-T4-s0-") for name in names)
+
+
+def test_registered_loss_of_a_changed_cell_is_refused():
+    run_cell(CELL.format(scale=1, factor=2))
+    with pytest.raises(ValueError, match=r"'mine': is registered already.* restart Python if you changed it"):
+        run_cell(CELL.format(scale=1, factor=3))
+
+
+def test_register_loss_refuses_a_cell_that_reads_a_tensor():
+    with pytest.raises(ValueError, match="mine: reads scale, a Tensor; define it in a file"):
+        run_cell("import torch\n" + CELL.format(scale="torch.ones(1)", factor=1))
+
+
+PLUGIN = """
+import tcl_lib
+from tcl_lib import losses
+
+def last_step(logits, labels):
+    return losses.ce(logits[-1:], labels)
+
+tcl_lib.register_loss("last_step", label="last step", ce_term=last_step)
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    path = tmp_path / "my_losses.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+def test_plugin_is_imported_before_the_parameters_are_checked(plugin, monkeypatch):
+    config = RunConfig(plugin=str(plugin), loss="last_step")
+    assert config.code["ce_term"] == hashlib.sha256(plugin.read_bytes()).hexdigest()
+    assert config.identity()["code"] == config.code
+    (again,) = grid(plugin=str(plugin), losses=["last_step"])
+    assert again.name == config.name
+    # what does not use it is the same run with it
+    assert RunConfig(plugin=str(plugin), loss="ce").identity() == RunConfig(loss="ce").identity()
+    monkeypatch.setenv("TCL_HOME", str(plugin.parent))
+    assert RunConfig(plugin="my_losses.py", loss="last_step").name == config.name
+
+
+def test_plugin_may_be_a_module(plugin, monkeypatch):
+    monkeypatch.syspath_prepend(plugin.parent)
+    path = RunConfig(plugin=str(plugin), loss="last_step")
+    assert RunConfig(plugin="my_losses", loss="last_step").name == path.name
+    assert RunConfig(plugin="my_losses", loss="last_step").name == path.name  # imported already
+    del sys.modules["my_losses"]
+
+
+def test_plugin_with_other_code_is_another_run(plugin):
+    before = RunConfig(plugin=str(plugin), loss="last_step").name
+    plugin.write_text(PLUGIN.replace("[-1:]", "[-2:]"))
+    with pytest.raises(ValueError, match="has changed since it was imported: restart Python"):
+        RunConfig(plugin=str(plugin), loss="last_step")
+    code = f"from tcl_lib import RunConfig; print(RunConfig(plugin={str(plugin)!r}, loss='last_step').name)"
+    after = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert after.stdout.strip().startswith("digits-convnet-last_step-T4-s0-")
+    assert after.stdout.strip() != before
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be imported (FileNotFoundError: "),
+        ("1 / 0\n", "cannot be imported (ZeroDivisionError: division by zero)"),
+        ("def (:\n", "cannot be imported (SyntaxError: "),
+        ("x = 1\n", "registers nothing; call tcl_lib.register_loss or register_backbone in it"),
+        (PLUGIN.replace('"last step"', '""'), "cannot be imported (ValueError: label='': must be a text"),
+    ],
+)
+def test_plugin_that_does_not_work_is_refused_in_one_line(tmp_path, content, words):
+    path = tmp_path / "broken.py"
+    if content is not None:
+        path.write_text(content)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r".") as caught:
+            RunConfig(plugin=str(path))
+        assert str(caught.value).startswith(f"plugin={str(path)!r}: {words}")
+        assert "\n" not in str(caught.value)
+
+
+def test_plugin_of_no_registrations_is_refused_when_it_is_imported_already():
+    with pytest.raises(ValueError, match="plugin='json': registers nothing"):
+        RunConfig(plugin="json")
+
+
+def test_plugin_is_imported_where_a_config_arrives_in_another_process(plugin, tmp_path):
+    config = RunConfig(plugin=str(plugin), loss="last_step", seed=3)
+    (tmp_path / "config").write_bytes(pickle.dumps(config))
+    code = "import pickle, sys; config = pickle.load(open(sys.argv[1], 'rb')); print(config.name)"
+    command = [sys.executable, "-c", code, str(tmp_path / "config")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == config.name
+
+
+# everything works
+
+
+def test_registered_loss_and_backbone_train_and_appear_everywhere(tiny, tmp_path):
+    register()
+    tcl_lib.register_backbone("narrow", narrow)
+    shared = tiny(backbone="narrow", stem_width=8, train_size=400).to_dict()
+    shared = {
+        name: shared[name]
+        for name in ("backbone", "stem_width", "runs_dir", "train_size", "epochs", "device")
+    }
+    choices = {"temperature": [0.1, 0.5], "positives": [["class"], ["class", "time"]]}
+    lists = {"time_steps": [2], "batch_size": [32], "projection_dim": [16]} | choices
+    table = train_grid(grid(losses=["ce", "mine"], **lists, **shared))
+    assert table["loss"].value_counts().to_dict() == {"ce": 1, "mine": 4}
+    assert set(load_runs(tmp_path / "runs")["variant"]) == set(table["variant"])
+    (rows,) = statistics.settings(table).values()
+    metrics = runs.gather(rows, "metrics")
+    assert metrics.groupby("variant")["drawn"].count().to_dict()["CE"] == 0
+    assert (metrics["drawn"].dropna() > 0).all()
+    accuracy = runs.gather(rows, "accuracy_by_step")
+    assert set(statistics.compare(accuracy)["variant"]) == set(rows["variant"])
+    similarity = runs.gather(rows, "similarity")
+    one = load_run_of(rows, "mine")
+    labels = {
+        line.get_label() for axes in figures.accuracy_curves(accuracy).axes for line in axes.get_lines()
+    }
+    assert {f"{variant} (1 seed)" for variant in rows["variant"]} <= labels
+    drawings = [
+        figures.accuracy_curves(accuracy),
+        figures.accuracy_by_energy(accuracy, runs.gather(rows, "operations")),
+        figures.training_curves(metrics),
+        figures.sensitivity(statistics.varied(rows, "temperature", "temporal_weight")),
+        figures.positives(statistics.varied(rows, "positives")),
+        figures.similarity(similarity, "cosine", "within_sample"),
+        figures.accuracy_by_similarity(accuracy, similarity),
+        figures.tsne(runs.gather(rows[rows["seed"] == 0], tsne_of_run), one.classes),
+        figures.learning_curves(one.metrics),
+        figures.firing_rates(one.firing_rates),
+    ]
+    for drawing in drawings:
+        assert isinstance(drawing, Figure)
+        drawing.draw_without_rendering()
+    assert "drawn" in {line.get_label() for line in drawings[-2].axes[0].get_lines()}
+    assert tcl_lib.load_network(one).stem_width == 8
+
+
+def load_run_of(rows, loss):
+    return runs.load_run(rows[rows["loss"] == loss]["path"].iloc[0])
+
+
+def test_run_of_a_loss_that_is_not_registered_says_what_to_import(tiny, plugin, tmp_path):
+    run = tcl_lib.train(tiny(loss="last_step", plugin=str(plugin), epochs=1), verbose=False)
+    assert tcl_lib.load_run(run.path).config.identity() == run.config.identity()
+    del LOSSES["last_step"]
+    words = f"loss='last_step': must be .*; first call tcl_lib.import_plugin\\({str(plugin)!r}\\)"
+    with pytest.raises(ValueError, match=words) as caught:
+        tcl_lib.load_run(run.path)
+    assert "\n" not in str(caught.value)
+    with pytest.warns(UserWarning, match=words):
+        assert load_runs(tmp_path / "runs").empty
+
+    # the same name with other code is another loss
+    def last_step(logits, labels):
+        return losses.ce(logits[-1:], labels)
+
+    del CE_TERMS["last_step"]
+    tcl_lib.register_loss("last_step", label="last step", ce_term=last_step)
+    with pytest.raises(
+        ValueError, match="was trained with other code of its own loss or backbone than there is"
+    ):
+        tcl_lib.load_run(run.path)
