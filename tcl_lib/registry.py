@@ -113,13 +113,13 @@ class Loss(NamedTuple):
 # In the order of tables and figures. Colours are seaborn's "colorblind"; markers differ without colour too.
 COLOURS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#56b4e9")
 COLOURS += ("#fbafe4", "#949494", "#ece133")
-MARKERS = "osD^vPX<>p*hd8"
+MARKERS = "osD^v<>PX*pdh8"
 LOSSES = {
     "ce": Loss("CE", "mean", "none", 1, COLOURS[0], "o"),
     "per_step_ce": Loss("per-step CE", "per_step", "none", 1, COLOURS[1], "s"),
     "prefix_ce": Loss("prefix CE", "prefix", "none", 1, COLOURS[4], "v"),
-    "etc": Loss("ETC", "mean", "consistency", 1, COLOURS[5], "P"),
-    "tsd": Loss("TSD", "per_step", "distillation", 1, COLOURS[6], "X"),
+    "etc": Loss("ETC", "mean", "consistency", 1, COLOURS[8], "<"),
+    "tsd": Loss("TSD", "per_step", "distillation", 1, COLOURS[6], ">"),
     "tcl": Loss("TCL", "mean", "contrastive", 1, COLOURS[2], "D"),
     "stcl": Loss("STCL", "mean", "contrastive", 2, COLOURS[3], "^"),
 }

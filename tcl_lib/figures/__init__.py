@@ -3,14 +3,9 @@
 `save(name, folder, draw, *arguments)` writes one for both column widths, as PDF, SVG and PNG.
 """
 
+from tcl_lib.figures.parameters import positives, sensitivity
 from tcl_lib.figures.representations import accuracy_by_similarity, similarity, tsne
-from tcl_lib.figures.results import (
-    accuracy_by_energy,
-    accuracy_curves,
-    positives,
-    sensitivity,
-    training_curves,
-)
+from tcl_lib.figures.results import accuracy_by_energy, accuracy_curves, recalibration, training_curves
 from tcl_lib.figures.run import firing_rates, learning_curves, views
 from tcl_lib.figures.style import save, show
 
@@ -21,6 +16,7 @@ __all__ = [
     "firing_rates",
     "learning_curves",
     "positives",
+    "recalibration",
     "save",
     "sensitivity",
     "show",

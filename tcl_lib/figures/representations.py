@@ -8,7 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tcl_lib.figures.results import BARS
-from tcl_lib.figures.style import DOUBLE, SINGLE, drawing, entries, legend, panels, spread, title, variants
+from tcl_lib.figures.style import (
+    DOUBLE,
+    SINGLE,
+    drawing,
+    entries,
+    legend,
+    over_seeds,
+    panels,
+    spread,
+    time_ticks,
+    title,
+    variants,
+)
 from tcl_lib.runs import one_setting
 
 SIMILARITY_LABELS = {
@@ -63,7 +75,7 @@ def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = 
         if len(steps) <= 5:
             _write_values(axis, mean, middle=sum(scale.values()) / 2)
         axis.set(title=label.replace(" (", "\n("), xlabel="time step u", ylabel="time step t")
-        axis.set(aspect="equal", xticks=steps[:: 1 + len(steps) // 8], yticks=steps[:: 1 + len(steps) // 8])
+        axis.set(aspect="equal", xticks=time_ticks(len(steps)), yticks=time_ticks(len(steps)))
         axis.set_ylim(len(steps) + 0.5, 0.5)
         axis.grid(False)
     label = f"{MEASURES[measure]}: {samples}"
@@ -90,7 +102,7 @@ def accuracy_by_similarity(
 ) -> Figure:
     """Return a figure of the accuracy at step t against the similarity between steps t and T.
 
-    The digit t marks a step. The tables are the runs' `accuracy_by_step` and `similarity`.
+    There is one marker for each step. The tables are the runs' `accuracy_by_step` and `similarity`.
     """
     measure = _debiased(measure, similarity)
     last = similarity["other_step"] == similarity["time_steps"]
@@ -101,22 +113,22 @@ def accuracy_by_similarity(
     shown = {"cumulative": "answer of the first t steps", "instantaneous": "answer of step t alone"}
     for axis, (column, name) in zip(axes, shown.items(), strict=True):
         for label, rows, drawn in variants(table):
-            points = rows.groupby("time_step")[["value", column]].agg(["mean", "std"])
-            x, y = points["value"], points[column]
-            colour = drawn["color"]
-            bars = {"xerr": x["std"].fillna(0), "yerr": y["std"].fillna(0), "elinewidth": 0.5, "alpha": 0.4}
-            axis.errorbar(x["mean"], y["mean"], fmt="none", ecolor=colour, **bars)
-            axis.plot([], [], color=colour, label=label)
-            axis.plot(x["mean"], y["mean"], color=colour, lw=0.4, alpha=0.4)
-            for step in points.index[:: 1 + len(points) // 12]:
-                place = x["mean"][step], y["mean"][step]
-                axis.text(*place, step, color=colour, ha="center", va="center", size=6)
+            x, y = over_seeds(rows, "time_step", "value"), over_seeds(rows, "time_step", column)
+            bars = {"xerr": x.reach, "yerr": y.reach, "elinewidth": 0.5, "lw": 0.6}
+            axis.errorbar(x.mean, y.mean, label=label, **bars, **drawn)
+            first = x.mean.iloc[0], y.mean.iloc[0]
+            axis.annotate("1", first, (0, 3), textcoords="offset points", size=6, color=drawn["color"])
         axis.set(
             title=name,
             xlabel=f"{MEASURES[measure]} of step t to step T = {table['time_steps'].iloc[0]}",
             ylabel="test accuracy (%)",
         )
-    title(figure, one_setting(table), "a digit: the time step t", BARS if spread(table) else "one seed")
+    title(
+        figure,
+        one_setting(table),
+        "a marker a time step, from t = 1 (labelled) to T",
+        BARS if spread(table) else "one seed",
+    )
     legend(figure, entries(axes[0]))
     return figure
 

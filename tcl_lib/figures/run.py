@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from tcl_lib.figures.style import DOUBLE, STYLE, drawing, panels, title, whole_numbers
+from tcl_lib.figures.style import DOUBLE, STYLE, drawing, panels, time_ticks, title, whole_numbers
 
 
 @drawing
@@ -81,6 +81,6 @@ def firing_rates(rates: pd.DataFrame, width: float = DOUBLE) -> Figure:
         axes.plot(rows["time_step"], rows["firing_rate"], "o-", color=colour, label=f"layer {layer}")
     axes.set(xlabel="time step t", ylabel="spikes a neuron and step", ylim=(0, None))
     title(figure, f"{', '.join(rates['data'].unique())}: firing rates on the test set")
-    whole_numbers(axes)
+    axes.set_xticks(time_ticks(rates["time_step"].max()))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(layers) // 10, frameon=False)
     return figure

@@ -10,8 +10,10 @@ import textwrap
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -37,13 +39,15 @@ STYLE = sns.axes_style("whitegrid") | {
     "axes.titlesize": 7,
     "figure.constrained_layout.use": True,
     "figure.dpi": 125,  # in a notebook: 900 pixels for two columns
+    "figure.labelsize": 7,
     "figure.titlesize": 7,
     "font.family": FONT,
     "font.size": 7,
     "grid.linewidth": 0.4,
     "legend.fontsize": 6.5,
     "lines.linewidth": 1.2,
-    "lines.markersize": 3.5,
+    "lines.markeredgewidth": 0.5,
+    "lines.markersize": 4,
     "pdf.fonttype": 42,  # TrueType: text that is embedded and can be edited
     "savefig.dpi": 300,
     "svg.fonttype": "none",  # text stays text
@@ -170,9 +174,28 @@ def entries(axes: Axes) -> list:
     return axes.get_legend_handles_labels()[0]
 
 
+class OverSeeds(NamedTuple):
+    """The mean over the seeds at each x, and how far the lowest and the highest seed are from it."""
+
+    mean: pd.Series  # [x]
+    reach: np.ndarray  # [2, x], as matplotlib's error bars take it
+
+
+def over_seeds(rows: pd.DataFrame, x: str, y: str) -> OverSeeds:
+    """Return the values of y at each x, over the seeds."""
+    points = rows.groupby(x)[y].agg(["mean", "min", "max"])
+    reach = [points["mean"] - points["min"], points["max"] - points["mean"]]
+    return OverSeeds(points["mean"], np.clip(reach, 0, None))  # the mean of equal values may round
+
+
 def spread(table: pd.DataFrame) -> bool:
     """Return whether any variant has more than one seed."""
     return table.groupby("variant")["seed"].nunique().max() > 1
+
+
+def time_ticks(time_steps: int) -> range:
+    """Return the ticks of an axis of time steps: the first and, of many, every n-th, at most eight."""
+    return range(1, time_steps + 1, 1 + time_steps // 8)
 
 
 def whole_numbers(axes: Axes) -> None:

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from benchmarks.figure import speed
-from tcl_lib import figures
+from tcl_lib import figures, registry
 from tcl_lib.analysis.similarity import temporal_similarity
 from tcl_lib.analysis.tsne import tsne
 
@@ -32,6 +32,7 @@ METRICS = pd.DataFrame(
     }
 )
 LOSSES = {"CE": 0.0, "TCL": 4.0, "STCL": 5.0}
+LOSSES_DRAWN = {loss.label: loss for loss in registry.LOSSES.values()}
 RATES = pd.DataFrame(
     {
         "data": "digits",
@@ -62,16 +63,17 @@ def gathered(seeds=2, losses=LOSSES, **labels) -> pd.DataFrame:
                 "low": value - 5,
                 "high": value + 5,
                 "instantaneous": value - step,
+                "recalibrated": value + 2.0 / step,
             }
             | labels
         )
     return pd.DataFrame(rows)
 
 
-def similarities() -> pd.DataFrame:
+def similarities(losses=LOSSES) -> pd.DataFrame:
     rows = []
     relations = ("within_sample", "within_class", "between_classes")
-    for run in gathered().drop_duplicates("run").to_dict("records"):
+    for run in gathered(losses=losses).drop_duplicates("run").to_dict("records"):
         features = np.random.default_rng(run["seed"]).normal(size=(3, 30, 4)) + 1
         table = temporal_similarity(features, np.arange(30) % 3)
         rows.append(table.assign(**{k: run[k] for k in ("run", "setting", "variant", "seed", "time_steps")}))
@@ -139,11 +141,9 @@ def test_accuracy_curves_are_the_mean_over_the_seeds():
     assert lines(alone)["TCL (2 seeds)"] == [65.5, 66.5, 67.5]
     assert stopped.lines[0].get_xdata().tolist() == [1, 2, 3]
     corners = stopped.collections[0].get_paths()[0].vertices
-    sd = np.std([0, 1], ddof=1)
-    assert corners[:, 1].max() == pytest.approx(66.5 + sd)
-    assert corners[:, 1].min() == pytest.approx(62.5 - sd)
+    assert (corners[:, 1].min(), corners[:, 1].max()) == (62, 67)  # of the two seeds
     assert SETTING in figure.get_suptitle().replace("\n", " ")
-    assert "± 1 standard deviation" in figure.get_suptitle()
+    assert "band: lowest to highest seed" in figure.get_suptitle()
     assert drawn(figure)
 
 
@@ -153,6 +153,38 @@ def test_of_one_seed_the_band_is_what_the_test_samples_leave():
     assert {(1, 57.0), (1, 67.0), (3, 61.0), (3, 71.0)} <= corners
     assert "95 % interval (Wilson)" in figure.get_suptitle()
     assert list(lines(figure.axes[0])) == ["CE (1 seed)", "TCL (1 seed)", "STCL (1 seed)"]
+
+
+def test_recalibration_shows_both_accuracies_of_every_variant():
+    figure = figures.recalibration(gathered())
+    assert [axes.get_title() for axes in figure.axes] == ["CE (2 seeds)", "TCL (2 seeds)", "STCL (2 seeds)"]
+    plain, recalibrated = (bars.lines[0] for bars in figure.axes[1].containers)
+    assert plain.get_ydata().tolist() == [66.5, 68.5, 70.5]
+    assert recalibrated.get_ydata() == pytest.approx([68.5, 69.5, 70.5 + 2 / 3])
+    assert (plain.get_linestyle(), recalibrated.get_linestyle()) == ("-", "--")
+    assert recalibrated.get_markerfacecolor() == "white"
+    assert plain.get_color() == recalibrated.get_color() == LOSSES_DRAWN["TCL"].colour
+    assert "hollow: recalibrated to t steps" in figure.get_suptitle()
+    assert drawn(figure)
+
+
+@pytest.mark.parametrize("draw", [figures.accuracy_curves, figures.recalibration])
+def test_no_band_and_no_bar_leaves_0_to_100(draw):
+    values = {0: 100.0, 1: 100.0, 2: 97.0}
+    table = gathered(seeds=3)
+    table["cumulative"] = table["instantaneous"] = table["recalibrated"] = table["seed"].map(values)
+    figure = draw(table)
+    for collection in (collection for axes in figure.axes for collection in axes.collections):
+        ends = np.concatenate([path.vertices[:, 1] for path in collection.get_paths()])
+        assert (ends.min(), ends.max()) == (97, 100)
+
+
+def test_every_registered_loss_is_told_apart_without_colour():
+    table = gathered(losses={loss.label: 0.0 for loss in LOSSES_DRAWN.values()})
+    found = figures.accuracy_curves(table).axes[0].lines
+    assert len(found) == len(LOSSES_DRAWN) >= 7
+    assert len({line.get_marker() for line in found}) == len(found)
+    assert len({line.get_color() for line in found}) == len(found)
 
 
 def test_steps_of_events_are_frames():
@@ -216,7 +248,7 @@ def test_sensitivity_shows_validation_accuracy():
         "STCL, answer at t = 1",
         "STCL, answer at t = T = 3",
     ]
-    assert all("validation accuracy" in axes.get_ylabel() for axes in figure.axes)
+    assert figure.get_supylabel() == "validation accuracy (%)"
     weak, strong = (container.lines[0] for container in figure.axes[1].containers)
     assert weak.get_xdata().tolist() == [0.1, 0.5]
     assert weak.get_ydata().tolist() == [75.0, 77.0]
@@ -226,6 +258,7 @@ def test_sensitivity_shows_validation_accuracy():
 
 def test_sensitivity_to_the_weight_alone():
     table = runs_table(temperature=(0.1, 0.1, 0.1), temporal_weight=(0.0, 0.5, 2.0))
+    table.loc[table["loss"] == "stcl", "temperature"] = 0.2  # not varied within a loss
     axes = figures.sensitivity(table).axes[0]
     assert "weight" in axes.get_xlabel()
     assert axes.get_xscale() == "linear"  # 0 has no place on a logarithmic one
@@ -282,10 +315,11 @@ def test_accuracy_by_similarity_to_the_last_step():
     stopped, alone = figures.accuracy_by_similarity(gathered(), table).axes
     same = table[(table["measure"] == "cosine") & (table["relation"] == "within_sample")]
     of_ce = same[(same["variant"] == "CE") & (same["other_step"] == 3)].groupby("time_step")["value"].mean()
-    assert [text.get_text() for text in stopped.texts[:3]] == ["1", "2", "3"]
-    x, y = zip(*[text.get_position() for text in stopped.texts[:3]], strict=True)
-    assert x == pytest.approx(of_ce.tolist())
-    assert y == (62.5, 64.5, 66.5)
+    line = stopped.containers[0].lines[0]
+    assert line.get_xdata() == pytest.approx(of_ce.to_numpy())
+    assert line.get_ydata().tolist() == [62.5, 64.5, 66.5]
+    assert [text.get_text() for text in stopped.texts] == ["1", "1", "1"]
+    assert stopped.texts[0].xy == (line.get_xdata()[0], 62.5)
     assert of_ce[3] == pytest.approx(1)
     assert "step T = 3" in alone.get_xlabel()
 
@@ -367,7 +401,8 @@ def test_equal_figures_are_equal_files(tmp_path):
 
 @pytest.mark.parametrize("width", [3.5, 7.2])
 def test_nothing_is_cut_and_panels_do_not_overlap(width):
-    table = gathered()
+    table = gathered(losses=dict.fromkeys(LOSSES_DRAWN, 0.0))
+    alike = similarities(dict.fromkeys(LOSSES_DRAWN, 0.0))
     some = runs_table(positives=("class", "class+time", "class+time+view"))
     of_two = runs_table(temperature=(0.1, 0.5), temporal_weight=(0.5, 2.0))
     many = runs_table(temperature=tuple(0.01 * 2**n for n in range(8)), temporal_weight=8 * (0.5,))
@@ -375,20 +410,21 @@ def test_nothing_is_cut_and_panels_do_not_overlap(width):
     labels = np.arange(20) % 10
     points = tsne(features, labels, np.arange(20)).assign(setting=SETTING, seed=0)
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-    three = pd.concat([points.assign(variant=variant) for variant in LOSSES])
+    of_each = pd.concat([points.assign(variant=variant) for variant in LOSSES_DRAWN])
     metrics = table.drop_duplicates("run")[["setting", "variant", "seed"]].merge(METRICS, how="cross")
     energy = table.assign(energy_uj=0.5, ann_energy_uj=1.0)[
         ["run", "time_step", "energy_uj", "ann_energy_uj"]
     ]
     found = [
         figures.accuracy_curves(table, width=width),
+        figures.recalibration(table, width=width),
         figures.accuracy_by_energy(table, energy, width=width),
-        figures.accuracy_by_similarity(table, similarities(), width=width),
-        figures.similarity(similarities(), "cosine", "between_classes", width=width),
+        figures.accuracy_by_similarity(table, alike, width=width),
+        figures.similarity(alike, "cosine", "between_classes", width=width),
         figures.training_curves(metrics, width=width),
         figures.sensitivity(of_two, width=width),
         figures.sensitivity(many[many["loss"] == "tcl"], width=width),
-        figures.tsne(three, names, width=width),
+        figures.tsne(of_each, names, width=width),
         figures.training_curves(metrics[metrics["epoch"] == 1], width=width),
         figures.learning_curves(METRICS, width=width),
         figures.firing_rates(RATES, width=width),
