@@ -12,15 +12,19 @@ import tcl_lib
 PACKAGE = Path(tcl_lib.__file__).parent
 HEART = ("neurons", "fused", "backbones", "losses")
 # What a folder or file of the package may import of the package beside itself.
+CONFIG = {"config", "registry", "rules"}
 BELOW = {
     "utils": set(),
-    "config": {"utils"},
+    "registry": {"utils"},
+    "rules": {"registry", "config", "utils"},
+    "config": {"registry", "rules", "utils"},
+    "registration": CONFIG | {"utils"},
     **{name: set(HEART) for name in HEART},
-    "data": {"utils", "config"},
-    "runs": {"utils", "config"},
-    "analysis": {*HEART, "data", "runs", "utils", "config"},
-    "figures": {"runs", "config", "utils"},
-    "training": {*HEART, "data", "runs", "analysis", "utils", "config"},
+    "data": CONFIG | {"utils"},
+    "runs": CONFIG | {"utils"},
+    "analysis": {*HEART, *CONFIG, "data", "runs", "utils"},
+    "figures": CONFIG | {"runs", "utils"},
+    "training": {*HEART, *CONFIG, "data", "runs", "analysis", "utils"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

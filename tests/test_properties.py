@@ -173,39 +173,45 @@ def test_cached_frames_are_right_whatever_their_description_holds(journal):
 
 
 @pytest.fixture(scope="module")
-def picture():
-    content = io.BytesIO()
-    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(content, "png")
-    return content.getvalue()
+def pictures():
+    """The files of a folder of images, by name; no two have the same content."""
+    found = {}
+    for number, name in enumerate(("train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png")):
+        content = io.BytesIO()
+        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) + number).save(content, "png")
+        found[name] = content.getvalue()
+    return found
+
+
+def write_pictures(root: Path, pictures: dict[str, bytes]) -> None:
+    for name, content in pictures.items():
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(content)
 
 
 @given(data=st.data())
-def test_an_image_is_decoded_or_named(picture, data):
+def test_an_image_is_decoded_or_named(pictures, data):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "images"
-        for name in ("train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"):
-            (root / name).parent.mkdir(parents=True)
-            (root / name).write_bytes(picture)
-        (root / "train/b/1.png").write_bytes(data.draw(damaged(picture)))
+        write_pictures(root, pictures)
+        (root / "train/b/1.png").write_bytes(data.draw(damaged(pictures["train/b/1.png"])))
         try:
-            tensors, _ = load_folder(root, Path(folder) / "cache")
+            train, _, _ = load_folder(root, Path(folder) / "cache")
         except ValueError as error:
             check_words(error, root / "train/b/1.png")
         else:
-            assert tensors["train_images"].dtype == torch.uint8
+            assert train.stored.dtype == torch.uint8
 
 
 @given(content=st.binary(max_size=400) | JSON, sealed=st.booleans())
-def test_whatever_lies_in_the_cache_images_are_right(picture, content, sealed):
+def test_whatever_lies_in_the_cache_images_are_right(pictures, content, sealed):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "images"
-        for name in ("train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"):
-            (root / name).parent.mkdir(parents=True)
-            (root / name).write_bytes(picture)
-        right = load_folder(root, Path(folder) / "cache")[0]["train_images"]
-        (path,) = (Path(folder) / "cache").iterdir()
+        write_pictures(root, pictures)
+        right = load_folder(root, Path(folder) / "cache")[0].stored.clone()
+        (path,) = (Path(folder) / "cache").rglob("images")
         (files.write_sealed if sealed else Path.write_bytes)(path, content)
-        assert torch.equal(load_folder(root, Path(folder) / "cache")[0]["train_images"], right)
+        assert torch.equal(load_folder(root, Path(folder) / "cache")[0].stored, right)
 
 
 # runs
