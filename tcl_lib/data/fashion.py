@@ -30,12 +30,14 @@ FILES = {
 }
 
 
-def fashion_mnist(config: RunConfig) -> tuple[Split, Split, list[str]]:
+def fashion_mnist(config: RunConfig, download: bool = True) -> tuple[Split, Split, list[str]]:
     """Return Fashion-MNIST from `data_root` or the system's package, downloaded if necessary."""
     root = config.data_path
     raw = root / FashionMNIST.__name__ / "raw"  # as torchvision has it
     content = {name: _find(name, (root, raw, PACKAGE)) for name in FILES}
     if None in content.values():
+        if not download:
+            raise FileNotFoundError(f"fashion_mnist is not in {root}")
         _download(raw, [name for name, found in content.items() if found is None])
         content = {name: found or _find(name, (raw,)) for name, found in content.items()}
     splits = []
