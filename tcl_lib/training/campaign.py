@@ -2,7 +2,8 @@
 
 A part of the file is a grid (`tcl_lib.grid`), with three more keys: `recipe` names a file of parameters
 beside it, which the part's own replace; `draw` and `trials` make a random search: each trial draws every
-parameter of `draw` once, log-uniformly between two numbers, and runs the whole grid with it.
+parameter of `draw` once, log-uniformly between two numbers or from a list of words, and runs the whole grid
+with it.
 """
 
 import argparse
@@ -67,23 +68,34 @@ def _configs(parameters: dict[str, Any], folder: Path) -> Iterator[RunConfig]:
     if recipe is not None:
         of_recipe = _mapping(folder / recipe)
         of_recipe.pop("loss", None)  # a grid has `losses`
+        of_recipe = {name: _listed(name, value) for name, value in of_recipe.items()}
         parameters = of_recipe | parameters
     draw, trials = parameters.pop("draw", {}), parameters.pop("trials", 1)
     if not isinstance(trials, int) or trials < 1:
         raise ValueError(f"trials={trials!r}: must be a whole number >= 1")
     generator = np.random.default_rng(0)  # one more trial leaves those before it as they are
     for _ in range(trials):
-        drawn = {name: _log_uniform(generator, name, ends) for name, ends in draw.items()}
+        drawn = {name: _drawn(generator, name, choices) for name, choices in draw.items()}
         yield from grid(**parameters | drawn)
 
 
-def _log_uniform(generator: np.random.Generator, name: str, ends: Any) -> float | list[float]:
-    """Return a random number with two significant digits, in a list for a parameter that a grid lists."""
+def _drawn(generator: np.random.Generator, name: str, choices: Any) -> Any:
+    """Return a number with two significant digits or a word, as a grid takes it."""
     try:
-        low, high = ends
-        value = float(f"{np.exp(generator.uniform(math.log(low), math.log(high))):.1e}")
+        if all(isinstance(choice, str) for choice in choices):
+            value = str(generator.choice(choices))
+        else:
+            low, high = choices
+            value = float(f"{np.exp(generator.uniform(math.log(low), math.log(high))):.1e}")
     except (TypeError, ValueError):
-        raise ValueError(f"draw: {name}={ends!r}: must be two numbers > 0, [low, high]") from None
+        raise ValueError(
+            f"draw: {name}={choices!r}: must be two numbers > 0, [low, high], or a list of words"
+        ) from None
+    return _listed(name, value)
+
+
+def _listed(name: str, value: Any) -> Any:
+    """Return the value of a run's parameter as a grid takes it."""
     return [value] if name in LISTS else value
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
 from tcl_lib import RunConfig, load_runs
 from tcl_lib.training import campaign
@@ -41,19 +42,20 @@ def test_read_counts_a_run_in_its_first_part_only(write):
 
 
 def test_read_takes_the_parameters_of_a_recipe_beside_it(write):
-    write("{loss: stcl, epochs: 30, lr: 0.2}", "digits.yaml")
+    write("{loss: stcl, epochs: 30, lr: 0.2, time_steps: 2}", "digits.yaml")
     (config,) = campaign.read(write("parts: {a: {recipe: digits.yaml, losses: [ce], epochs: 3}}"))["a"]
-    assert (config.loss, config.epochs, config.lr) == ("ce", 3, 0.2)
+    assert (config.loss, config.epochs, config.lr, config.time_steps) == ("ce", 3, 0.2, 2)
 
 
 def test_read_draws_the_same_trials_for_all_losses_and_leaves_out_what_one_does_not_use(write):
-    draw = "{lr: [0.01, 1], temperature: [0.05, 0.5]}"
+    draw = "{lr: [0.01, 1], ce_term: [mean, per_step], temperature: [0.05, 0.5]}"
     text = f"parts: {{{{tuning: {{{{losses: [ce, tcl], trials: {{}}, draw: {{{draw}}}}}}}}}}}"
     eight = campaign.read(write(text.format(8)))["tuning"]
     ce, tcl = eight[::2], eight[1::2]
     assert [config.lr for config in ce] == [config.lr for config in tcl]
     assert len({config.lr for config in ce}) == 8
     assert all(0.01 <= config.lr <= 1 and 0.05 <= config.temperature <= 0.5 for config in tcl)
+    assert {config.ce_term for config in tcl} == {"mean", "per_step"}
     assert {config.temperature for config in ce} == {RunConfig.default("temperature")}
     assert campaign.read(write(text.format(3)))["tuning"] == eight[:6]
 
@@ -115,3 +117,7 @@ def test_status_expects_no_hours_where_no_run_of_the_kind_is_finished():
     (row,) = campaign.status({"a": [RunConfig(dataset="moving_digits", seed=9)]}).to_dict("records")
     assert row["left"] == 1
     assert math.isnan(row["hours left"])
+
+
+def test_the_campaign_of_the_project_is_sound():
+    assert all(campaign.read(REPOSITORY / "recipes" / "campaign.yaml").values())
