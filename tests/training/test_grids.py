@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 from conftest import messages
 
-from tcl_lib import RunConfig, grid, train, train_grid
-from tcl_lib.data import loading
+from tcl_lib import RunConfig, data, grid, train, train_grid
 from tcl_lib.runs import layout
 from tcl_lib.training import grids
 
@@ -159,9 +158,9 @@ def test_train_grid_loads_the_data_of_many_finished_runs_once(small, image_folde
     configs = grid(losses=["ce", "tcl", "stcl"], seeds=[0, 1], **shared)
     train_grid(configs)
     loaded = []
-    real = loading.load_data
+    real = data.load_data
     monkeypatch.setattr(
-        loading, "load_data", lambda config, **how: loaded.append(config.seed) or real(config, **how)
+        data, "load_data", lambda config, **how: loaded.append(config.seed) or real(config, **how)
     )
     assert len(train_grid(configs)) == 6
     assert loaded == [0, 1]
