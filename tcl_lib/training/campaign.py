@@ -23,7 +23,9 @@ import yaml
 
 from tcl_lib.config import RunConfig
 from tcl_lib.runs import layout, life
+from tcl_lib.runs.run import THREADS
 from tcl_lib.training.grids import LISTS, grid, train_grid
+from tcl_lib.utils.devices import describe, find_device
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +129,25 @@ def _work(config: RunConfig) -> int:
     return config.epochs * config.num_views * config.time_steps
 
 
+def trainable_here(parts: dict[str, list[RunConfig]]) -> list[RunConfig]:
+    """Return the configs in order, without the seeds of a part that another kind of processor has begun.
+
+    The same seed gives other numbers there, and losses are compared seed by seed. A log line names each
+    seed that is left out.
+    """
+    here = THREADS.sub("", describe(find_device("auto")))
+    chosen = []
+    for name, configs in parts.items():
+        begun: dict[int, set[str]] = {}
+        for run in filter(None, map(life.find_finished, configs)):
+            begun.setdefault(run.config.seed, set()).add(run.processor or "an unknown processor")
+        elsewhere = {seed: kinds - {here} for seed, kinds in begun.items() if kinds - {here}}
+        for seed, kinds in elsewhere.items():
+            log.info("%s, seed %d: left out, it was begun on %s", name, seed, ", ".join(kinds))
+        chosen += [config for config in configs if config.seed not in elsewhere]
+    return chosen
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tcl_lib.training.campaign", description=__doc__)
     parser.add_argument("file", help="YAML: shared parameters, and `parts`")
@@ -145,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     # The number of threads is part of what a number belongs to. It is read when a process loads torch.
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as executor:
-        train_grid([config for name in options.parts or parts for config in parts[name]], executor)
+        train_grid(trainable_here({name: parts[name] for name in options.parts or parts}), executor)
 
 
 if __name__ == "__main__":

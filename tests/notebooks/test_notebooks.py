@@ -154,7 +154,7 @@ HASH = "[0-9a-f]{6}"  # of what is not the default
 
 # What makes an ablation of seconds.
 SMALL_GRID = (
-    *("-p", "train_size", "400", "-p", "epochs", "3"),
+    *("-p", "train_size", "200", "-p", "epochs", "2"),
     *("-y", "{time_steps: [2], batch_size: [32], seeds: [0, 1], temperature: [0.1, 0.5]}"),
     *("-y", "{losses: [ce, per_step_ce, tcl, stcl], positives: [[class], [class, time, view]]}"),
 )
@@ -211,7 +211,7 @@ def test_a_reading_notebook_runs_no_network(ablation, notebook):
     assert done.returncode == 0, done.stderr
     text, pictures, errors = outputs(out)
     count, shown = {"similarity": (8, 7), "figures": (8, 5)}[notebook]
-    words = f"digits-convnet-T2-{HASH}: {count} runs of digits, convnet, T = 2, train size 400"
+    words = f"digits-convnet-T2-{HASH}: {count} runs of digits, convnet, T = 2, train size 200"
     assert re.match(words, text)
     assert len(pictures) == shown
     assert errors == ""

@@ -1,10 +1,11 @@
 """Campaigns: the runs that a file names, what is left of them, and their training in other processes."""
 
+import logging
 import math
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, write_run
 
 from tcl_lib import RunConfig, load_runs
 from tcl_lib.training import campaign
@@ -117,6 +118,15 @@ def test_status_expects_no_hours_where_no_run_of_the_kind_is_finished():
     (row,) = campaign.status({"a": [RunConfig(dataset="moving_digits", seed=9)]}).to_dict("records")
     assert row["left"] == 1
     assert math.isnan(row["hours left"])
+
+
+def test_trainable_here_leaves_out_a_seed_that_another_kind_of_processor_began(trained, tiny, caplog):
+    caplog.set_level(logging.INFO, logger="tcl_lib")
+    here, there = [trained.config, tiny(loss="ce")], [tiny(loss="ce", seed=1), tiny(seed=1), tiny(seed=2)]
+    assert campaign.trainable_here({"a": here + there}) == here + there
+    write_run(there[0])  # it does not say on which processor
+    assert campaign.trainable_here({"a": here + there}) == [*here, there[2]]
+    assert caplog.messages == ["a, seed 1: left out, it was begun on an unknown processor"]
 
 
 def test_the_campaign_of_the_project_is_sound():
