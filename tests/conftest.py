@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two workers on two cores; before torch is imported
@@ -16,7 +17,7 @@ import torch._inductor.config
 from PIL import Image
 
 from tcl_lib import RunConfig, load_run, train
-from tcl_lib.registry import import_plugin
+from tcl_lib.registry import BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS, import_plugin
 from tcl_lib.rules import without_effect
 from tcl_lib.runs import contents, layout, life
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
@@ -110,6 +111,18 @@ def write_run(config: RunConfig, *, test_size: int = 360, tables: dict[str, dict
         others = [column for column in contents.COLUMNS[name][1:] if column not in table]
         layout.write_table(path / name, config.data_label, table.assign(**dict.fromkeys(others, 1)))
     life.finish(path, dict.fromkeys(contents.Result.__required_keys__, 1) | result)
+
+
+@pytest.fixture
+def own_names():
+    """What a test registers is forgotten after it."""
+    before = [(table, dict(table)) for table in (BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS)]
+    yield
+    for table, content in before:
+        table.clear()
+        table.update(content)
+    for name in [name for name in sys.modules if name.startswith("plugin ")]:
+        del sys.modules[name]
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ def test_the_lines_of_the_readme_run(tiny, tmp_path, monkeypatch):
 
 
 def test_the_lines_of_the_page_on_extending_run():
-    functions, neuron = code("extending.md")
+    functions, *_, neuron = code("extending.md")
     names = {}
     exec(functions, names)
     assert names["loss"].ndim == 0
@@ -246,6 +246,18 @@ def test_the_lines_of_the_page_on_extending_run():
     exec(neuron, names)
     assert names["logits"].shape == (4, 8, 10)
     assert names["features"].shape[:2] == (4, 8)
+
+
+@pytest.mark.usefixtures("own_names")
+def test_the_loss_and_the_backbone_of_the_page_on_extending_train(tiny, tmp_path):
+    _, loss, backbone, _ = code("extending.md")
+    (tmp_path / "own.py").write_text(loss + backbone)
+    plugin = {"plugin": str(tmp_path / "own.py"), "loss": "steady", "backbone": "one_layer"}
+    run = tcl_lib.train(tiny(**plugin, temperature=3.0, temporal_weight=0.2), verbose=False)
+    metrics = run.metrics.iloc[0]
+    assert metrics["step_variance"] > 0
+    assert metrics["loss"] == pytest.approx(metrics["cross_entropy"] + 0.2 * metrics["step_variance"])
+    assert run.config.identity() != tiny(**plugin, temperature=2.5, temporal_weight=0.2).identity()
 
 
 # parameters

@@ -21,17 +21,7 @@ from tcl_lib.backbones import NetworkOutput, convnet
 from tcl_lib.registry import BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS
 from tcl_lib.training.build import loss_terms, total_loss
 
-
-@pytest.fixture(autouse=True)
-def registered():
-    """Each test begins with the names of the package alone."""
-    before = [(table, dict(table)) for table in (BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS)]
-    yield
-    for table, content in before:
-        table.clear()
-        table.update(content)
-    for name in [name for name in sys.modules if name.startswith("plugin ")]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("own_names")
 
 
 def last_ce(logits, labels):
