@@ -77,7 +77,7 @@ def test_fan_out_is_that_of_a_loop_over_inputs(layer):
         assert found[*index] == pytest.approx((reached.round() != 0).sum().item())
 
 
-@pytest.mark.parametrize("backbone", ["convnet", "vggsnn", *too_long("resnet19")])
+@pytest.mark.parametrize("backbone", ["convnet", *too_long("vggsnn", "resnet19")])
 def test_accumulates_are_rates_times_dense(backbone):
     """Without padding to disturb it: of linear and 1x1 layers, and of wide images nearly everywhere."""
     config = RunConfig(backbone=backbone, loss="ce", time_steps=3)

@@ -144,6 +144,7 @@ def test_invalid_parameters_are_refused(parameters, message):
     assert str(caught.value) == message
 
 
+@pytest.mark.soak
 def test_a_table_of_a_small_benchmark():
     small = Benchmark(time_steps=[1, 2], batch_size=16, image_size=8, rounds=2, libraries=[], device="cpu")
     table = measure(small)

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import too_long
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -399,7 +400,7 @@ def test_equal_figures_are_equal_files(tmp_path):
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("width", [3.5, 7.2])
+@pytest.mark.parametrize("width", [3.5, *too_long(7.2)])
 def test_nothing_is_cut_and_panels_do_not_overlap(width):
     table = gathered(losses=dict.fromkeys(LOSSES_DRAWN, 0.0))
     alike = similarities(dict.fromkeys(LOSSES_DRAWN, 0.0))

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import too_long
 
 from tcl_lib import RunConfig, load_run, measure_again, train
 from tcl_lib.data.folder import load_folder
@@ -126,7 +127,7 @@ def assert_same(path: Path, expected: Run) -> None:
 
 
 @pytest.mark.parametrize("times", [FEW, MANY])
-@pytest.mark.parametrize("where", ["anywhere", "at a file"])
+@pytest.mark.parametrize("where", ["at a file", *too_long("anywhere")])
 def test_killed_at_random_moments(undisturbed, tmp_path, where, times):
     """Twenty kills or more, ten wherever the run is and ten while it touches a file of its folder."""
     expected, seconds = undisturbed

@@ -21,6 +21,7 @@ train(config)
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="needs a limit on memory")
+@pytest.mark.soak
 def test_out_of_memory_says_what_was_tried(tmp_path):
     code = OUT_OF_MEMORY.format(folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -21,6 +21,7 @@ from tcl_lib import RunConfig, build_network, load_data, load_run, measure_again
 from tcl_lib.analysis.activity import firing_rates
 from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
 from tcl_lib.analysis.similarity import temporal_similarity
+from tcl_lib.registry import LOSSES
 from tcl_lib.runs import checkpoints, contents, layout, life
 from tcl_lib.training import loop
 from tcl_lib.training.build import build_optimizer, learning_rate
@@ -36,13 +37,16 @@ def weights(run) -> dict[str, torch.Tensor]:
     return checkpoints.load(run.path / checkpoints.LAST)["network"]
 
 
-@pytest.mark.parametrize("loss", ["tcl", *too_long("ce", "per_step_ce", "stcl")])
-def test_the_default_run_learns_with_every_loss(tmp_path, loss):
-    run = train(RunConfig(loss=loss, runs_dir=str(tmp_path), device="cpu"))
+@pytest.mark.parametrize(
+    ("loss", "epochs", "accuracy"),
+    [("tcl", 6, 96), *(pytest.param(loss, 15, 97.5, marks=pytest.mark.soak) for loss in LOSSES)],
+)
+def test_the_default_run_learns_with_every_loss(tmp_path, loss, epochs, accuracy):
+    run = train(RunConfig(loss=loss, epochs=epochs, runs_dir=str(tmp_path), device="cpu"))
     metrics = run.metrics
-    assert metrics["epoch"].tolist() == list(range(1, 16))
-    assert metrics["loss"].iloc[-1] < 0.5 * metrics["loss"].iloc[0]
-    assert run.result["test_accuracy"] >= 97.5
+    assert metrics["epoch"].tolist() == list(range(1, epochs + 1))
+    assert metrics["loss"].iloc[-1] < 0.6 * metrics["loss"].iloc[0]
+    assert run.result["test_accuracy"] >= accuracy
     rates = metrics[[f"firing_rate_{layer}" for layer in range(1, 5)]]
     assert ((rates > 0) & (rates < 1)).all(axis=None)
 
@@ -164,7 +168,11 @@ def test_event_data_are_learned_with_every_loss(tmp_path, loss):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"event_augmentation": "nda", "frame_by": "count"}, {"count_scale": "none", "frame_size": 16}]
+    "changes",
+    [
+        {"event_augmentation": "nda", "frame_by": "count"},
+        *too_long({"count_scale": "none", "frame_size": 16}),
+    ],
 )
 def test_event_runs_repeat_and_go_on(tiny, monkeypatch, changes):
     config = tiny(dataset="moving_digits", epochs=3, loss="stcl", **changes)
@@ -292,14 +300,15 @@ def test_checkpoints_within_an_epoch_are_as_often_as_asked(tiny, monkeypatch, mi
 @pytest.mark.parametrize(
     "changes",
     [
-        {"optimizer": "adamw", "lr": 0.001},
-        {"precision": "bf16-mixed", "neuron": "lif"},
+        {"optimizer": "adamw", "lr": 0.001, "autoaugment": True, "cutout": 3},
         {"micro_batches": 2, "loss": "stcl"},
-        {"autoaugment": True, "cutout": 3, "loss": "stcl"},
         {"dataset": "moving_digits", "event_augmentation": "nda"},
-        {"loss": "per_step_ce", "neuron": "lif"},
         {"one_step_epochs": 1, "whitened_stem": True},
-        *too_long({"backbone": "resnet19", "stem_width": 8, "loss": "per_step_ce"}),
+        *too_long(
+            {"precision": "bf16-mixed", "neuron": "lif"},
+            {"loss": "per_step_ce", "neuron": "lif"},
+            {"backbone": "resnet19", "stem_width": 8, "loss": "per_step_ce"},
+        ),
     ],
 )
 def test_a_run_goes_on_within_an_epoch_to_the_same_numbers(tiny, monkeypatch, caplog, changes):

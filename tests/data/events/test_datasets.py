@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tonic
 import torch
-from conftest import RECORDINGS, messages, needs_recordings
+from conftest import RECORDINGS, messages, needs_recordings, too_long
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -210,20 +210,18 @@ def numbers(stored: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return labels * 1000 + (high - 16 * labels) % 128 * 128 + low
 
 
-def test_dvs_cifar10_has_the_split_named(dvs_cifar10, tmp_path, monkeypatch):
+@pytest.mark.parametrize("split", ["tebn", *too_long("tet", "spikingjelly", "seeded")])
+def test_dvs_cifar10_has_the_split_named(dvs_cifar10, tmp_path, monkeypatch, split):
     monkeypatch.setattr("tcl_lib.utils.paths.cache", lambda: dvs_cifar10 / "cache")
-    for split in ("tet", "tebn", "spikingjelly", "seeded"):
-        config = RunConfig(
-            dataset="dvs_cifar10", data_root=str(dvs_cifar10), split=split, time_steps=1, seed=5
-        )
-        data = load_data(config)
-        assert data.input_shape == (2, 48, 48)
-        assert len(data.test) == 1000
-        train, test = split_indices(split, 5)
-        assert numbers(data.test[:], data.test.labels).tolist() == test.tolist()
-        seen = [numbers(part[:], part.labels) for part in (data.train, data.validation)]
-        assert sorted(torch.cat(seen).tolist()) == train.tolist()
-        assert f"{split} split" in config.data_label
+    config = RunConfig(dataset="dvs_cifar10", data_root=str(dvs_cifar10), split=split, time_steps=1, seed=5)
+    data = load_data(config)
+    assert data.input_shape == (2, 48, 48)
+    assert len(data.test) == 1000
+    train, test = split_indices(split, 5)
+    assert numbers(data.test[:], data.test.labels).tolist() == test.tolist()
+    seen = [numbers(part[:], part.labels) for part in (data.train, data.validation)]
+    assert sorted(torch.cat(seen).tolist()) == train.tolist()
+    assert f"{split} split" in config.data_label
 
 
 def test_dvs_cifar10_names_a_missing_or_empty_recording(dvs_cifar10):
