@@ -24,23 +24,34 @@ class Dataset(NamedTuple):
     mirrored: bool = False  # whether a mirror image is of the same class
     own_folder: bool = False  # the user's own files: `data_root` says which data they are
     frame_size: int | None = None  # default of the parameter, in pixels
+    title: str = ""  # as people write the name, for captions
 
 
 DATASETS = {
-    "digits": Dataset("images:digits", "scikit-learn", (1, 8, 8)),
-    "cifar10": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
-    "cifar100": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True),
-    "fashion_mnist": Dataset("fashion:fashion_mnist", "torchvision", (1, 28, 28), mirrored=True),
+    "digits": Dataset("images:digits", "scikit-learn", (1, 8, 8), title="Digits"),
+    "cifar10": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True, title="CIFAR-10"),
+    "cifar100": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True, title="CIFAR-100"),
+    "fashion_mnist": Dataset(
+        "fashion:fashion_mnist", "torchvision", (1, 28, 28), mirrored=True, title="Fashion-MNIST"
+    ),
     "folder": Dataset("images:folder", "data_root", None, mirrored=True, own_folder=True),
     "dvs_cifar10": Dataset(
-        "events.datasets:dvs_cifar10", "tonic", (2, 48, 48), events=True, mirrored=True, frame_size=48
+        "events.datasets:dvs_cifar10",
+        "tonic",
+        (2, 48, 48),
+        events=True,
+        mirrored=True,
+        frame_size=48,
+        title="DVS-CIFAR10",
     ),
-    "nmnist": Dataset("events.datasets:nmnist", "tonic", (2, 34, 34), events=True),
+    "nmnist": Dataset("events.datasets:nmnist", "tonic", (2, 34, 34), events=True, title="N-MNIST"),
     # not mirrored: a gesture to the left is not one to the right
     "events_folder": Dataset(
         "events.datasets:events_folder", "data_root", None, events=True, own_folder=True
     ),
-    "moving_digits": Dataset("events.datasets:moving_digits", "simulated", (2, 10, 10), events=True),
+    "moving_digits": Dataset(
+        "events.datasets:moving_digits", "simulated", (2, 10, 10), events=True, title="Moving digits"
+    ),
 }
 
 

@@ -2,7 +2,7 @@
 
 from tcl_lib.runs import checkpoints, contents, layout, life
 from tcl_lib.runs.run import Run, load_run
-from tcl_lib.runs.tables import gather, load_runs, one_setting, table
+from tcl_lib.runs.tables import gather, load_runs, one_setting, select, table
 
 __all__ = [
     "Run",
@@ -14,5 +14,6 @@ __all__ = [
     "load_run",
     "load_runs",
     "one_setting",
+    "select",
     "table",
 ]

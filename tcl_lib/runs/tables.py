@@ -1,6 +1,8 @@
 """Tables of many runs. Imports no torch."""
 
+import difflib
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pandas as pd
 from tcl_lib.runs.layout import FILES
 from tcl_lib.runs.run import Run, load_run
 from tcl_lib.utils import paths
+from tcl_lib.utils.checks import checked
 
 
 def load_runs(root: str | Path | None = None) -> pd.DataFrame:
@@ -35,13 +38,39 @@ def load_runs(root: str | Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def table(found: Iterable[Run]) -> pd.DataFrame:
+def table(found: Run | Iterable[Run] | pd.DataFrame) -> pd.DataFrame:
     """Return one row a run: name, path, data, setting, variant, threads, processor, parameters and results.
 
     Runs of one setting may be compared. Those of one setting and one variant differ only in the seed and may
-    be averaged. The number of samples is part of the setting.
+    be averaged. The number of samples is part of the setting. A table of runs is returned as it is.
     """
-    return pd.DataFrame([_row(run) for run in found])
+    if isinstance(found, pd.DataFrame):
+        return found
+    return pd.DataFrame([_row(run) for run in ([found] if isinstance(found, Run) else found)])
+
+
+def select(table: pd.DataFrame, query: str | None) -> pd.DataFrame:
+    """Return the rows of a table of runs for which a query holds, "loss in ['ce', 'tcl'] and seed < 3".
+
+    The query is one of pandas; None keeps all. Raises ValueError, in one line, for a query that pandas cannot
+    read, for an unknown column, with the names nearest to it, and where the query holds for no run.
+    """
+    if checked("select", query, str | None) is None:
+        return table
+    try:
+        holds = table.eval(query)
+        if not (isinstance(holds, pd.Series) and holds.dtype == bool):
+            raise TypeError("it is neither true nor false of a run")
+    except pd.errors.UndefinedVariableError as error:
+        (name,) = re.findall("'(.*)'", str(error))
+        near = difflib.get_close_matches(name, table.columns, n=3)
+        known = "near it is " + " or ".join(near) if near else "known are " + ", ".join(table.columns)
+        raise ValueError(f"select={query!r}: unknown column {name}; {known}") from None
+    except Exception as error:  # what pandas raises depends on what is wrong
+        raise ValueError(f"select={query!r}: is not a pandas query ({str(error).splitlines()[0]})") from error
+    if not holds.any():
+        raise ValueError(f"select={query!r}: holds for none of the {len(table)} runs")
+    return table[holds]
 
 
 def _row(run: Run) -> dict:
@@ -62,22 +91,30 @@ def one_setting(table: pd.DataFrame) -> str:
     return settings[0]
 
 
-def gather(table: pd.DataFrame, what: str | Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
-    """Return one table of all runs in a table of runs: their "metrics", "accuracy_by_step" and so on.
+def gather(
+    found: Run | Iterable[Run] | pd.DataFrame, what: str | Callable[[Run], pd.DataFrame]
+) -> pd.DataFrame:
+    """Return one table of a run or many: their "metrics", "accuracy_by_step" and so on.
 
     `what` may also be a function of a run. The first columns tell runs apart: run, setting, variant, seed,
-    time_steps and events. A run whose table is missing or damaged is skipped with a warning that names it.
+    time_steps and events. A damaged run is skipped with a warning that names it, and so are runs without this
+    table if others have it; the table is empty if no run has it.
     """
-    tables = []
-    for row in table.itertuples():
+    tables, without = [], []
+    for row in table(found).itertuples():
         labels = {"run": row.name, "setting": row.setting, "variant": row.variant}
         labels |= {"seed": row.seed, "time_steps": row.time_steps}
         try:
             run = load_run(row.path)
+            labels["events"] = run.config.events
             rows = getattr(run, what) if isinstance(what, str) else what(run)
+        except FileNotFoundError:  # earlier versions measured less
+            without.append(row.path)
         except (OSError, ValueError) as error:
             warnings.warn(f"skipped {error}", stacklevel=2)
-            continue
-        labels["events"] = run.config.events
-        tables.append(pd.DataFrame(labels, rows.index).join(rows))
+        else:
+            tables.append(pd.DataFrame(labels, rows.index).join(rows))
+    if tables and without:
+        name = what if isinstance(what, str) else what.__name__
+        warnings.warn(f"skipped {', '.join(without)}: without {name.replace('_', ' ')}", stacklevel=2)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

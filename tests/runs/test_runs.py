@@ -11,7 +11,7 @@ import pytest
 from conftest import messages, write_run
 
 from tcl_lib import RunConfig, load_run, load_runs, runs
-from tcl_lib.runs import contents, layout, life
+from tcl_lib.runs import contents, layout, life, names
 from tcl_lib.utils.files import Damaged
 
 
@@ -248,15 +248,73 @@ def test_tables_of_runs_below_each_other(finished, recwarn):
     assert not messages(recwarn)
 
 
-def test_a_run_without_the_table_is_left_out_and_named(finished):
-    one, other = finished(seed=1), finished(seed=2)
-    (other.run_path / layout.METRICS).unlink()
+def test_gather_leaves_out_runs_without_the_table_and_names_them(finished, recwarn):
+    one, other, third = finished(seed=1), finished(seed=2), finished(seed=3)
+    for config in (other, third):
+        (config.run_path / layout.METRICS).unlink()
     table = load_runs(one.run_path.parent)
-    with pytest.warns(UserWarning, match=f"^skipped {other.run_path / layout.METRICS}: is missing"):
-        metrics = runs.gather(table, "metrics")
-    assert metrics["seed"].tolist() == [1, 1]
-    with pytest.warns(UserWarning, match=r"^skipped .*similarity\.csv: is missing"):
-        assert runs.gather(table, "similarity").empty
+    assert runs.gather(table, "metrics")["seed"].tolist() == [1, 1]
+    assert messages(recwarn) == [f"skipped {other.run_path}, {third.run_path}: without metrics"]
+    recwarn.clear()
+    assert runs.gather(table, "firing_rates").empty  # no run has it: nothing was skipped
+    assert not messages(recwarn)
+
+
+def test_gather_and_table_take_a_run_a_list_and_a_table(finished):
+    found = [load_run(finished(seed=seed).run_path) for seed in (1, 2)]
+    rows = runs.gather(runs.table(found), "metrics")
+    assert rows["seed"].tolist() == [1, 1, 2, 2]
+    pd.testing.assert_frame_equal(runs.gather(found, "metrics"), rows)
+    pd.testing.assert_frame_equal(runs.gather(found[0], "metrics"), rows[:2])
+    pd.testing.assert_frame_equal(runs.table(runs.table(found)), runs.table(found))
+
+
+SELECTED = pd.DataFrame({"loss": ["ce", "tcl", "tcl"], "seed": [0, 0, 1], "time_steps": 4})
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [(None, [0, 1, 2]), ("loss == 'tcl'", [1, 2]), ("loss in ['ce', 'tcl'] and seed < 1", [0, 1])],
+)
+def test_select_keeps_the_rows_of_a_query(query, rows):
+    assert runs.select(SELECTED, query).index.tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("los == 'ce'", "select=\"los == 'ce'\": unknown column los; near it is loss"),
+        ("x == 1", "select='x == 1': unknown column x; known are loss, seed, time_steps"),
+        ("seed <", "select='seed <': is not a pandas query (invalid syntax"),
+        ("seed + 1", "select='seed + 1': is not a pandas query ("),
+        ("seed > 5", "select='seed > 5': holds for none of the 3 runs"),
+        (3, "select=3: must be a valid string, or None"),
+    ],
+)
+def test_select_refuses_a_query_in_one_line(query, message):
+    with pytest.raises(ValueError, match="select=") as caught:
+        runs.select(SELECTED, query)
+    assert str(caught.value).startswith(message)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "title"),
+    [
+        ("digits", "Digits"),
+        ("cifar10", "CIFAR-10"),
+        ("dvs_cifar10 (tet split)", "DVS-CIFAR10 (tet split)"),
+        ("moving_digits (simulated)", "Moving digits (simulated)"),
+        ("folder (cifar10-jpeg)", "CIFAR-10 (JPEG)"),
+        ("events_folder (nmnist-small)", "N-MNIST (small)"),
+        ("events_folder (DVS_CIFAR10)", "DVS-CIFAR10"),
+        ("folder (my (birds)_2)", "my (birds)_2"),
+    ],
+)
+def test_data_title_is_the_name_as_people_write_it(label, title):
+    assert names.data_title(label) == title
+    row = pd.DataFrame({"setting": [f"{label}, convnet, T = 4, epochs 3"]})
+    assert names.titled_setting(row) == (title, "convnet, T = 4, epochs 3")
 
 
 def test_features_are_read_back(finished):
