@@ -1,6 +1,6 @@
 """A run's folder: its files, its checkpoints, and reading many runs back. Imports no torch."""
 
-from tcl_lib.runs import checkpoints, contents, layout, life
+from tcl_lib.runs import checkpoints, contents, layout, life, names
 from tcl_lib.runs.run import Run, load_run
 from tcl_lib.runs.tables import gather, load_runs, one_setting, select, table
 
@@ -13,6 +13,7 @@ __all__ = [
     "life",
     "load_run",
     "load_runs",
+    "names",
     "one_setting",
     "select",
     "table",
