@@ -17,7 +17,10 @@ _getattr, __dir__, __all__ = lazy_loader.attach(
         "registration": ["register_backbone", "register_loss"],
         "data": ["load_data"],
         "runs": ["Run", "load_run", "load_runs"],
-        "training": ["build_network", "grid", "load_network", "measure_again", "train", "train_grid"],
+        "training": [
+            *("build_network", "load_network", "save_weights"),
+            *("grid", "measure_again", "train", "train_grid"),
+        ],
     },
 )
 

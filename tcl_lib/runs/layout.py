@@ -4,6 +4,7 @@
     runs/<name>/metrics.csv           a row an epoch
     runs/<name>/checkpoint.pt         everything needed to resume the run (`tcl_lib.runs.checkpoints`)
     runs/<name>/checkpoint.previous.pt    the one before it; removed when the run is finished
+    runs/<name>/weights.safetensors   the trained network's weights; written by `tcl_lib.save_weights`
     runs/<name>/accuracy_by_step.csv  on the test set, also recalibrated, with the calibration error
     runs/<name>/firing_rates.csv      a row a layer and time step
     runs/<name>/operations.csv        synaptic operations and energy, a row a layer and time step
@@ -32,11 +33,12 @@ CONFIG, METRICS = "config.json", "metrics.csv"
 ACCURACY, FIRING_RATES = "accuracy_by_step.csv", "firing_rates.csv"
 OPERATIONS, SIMILARITY, FEATURES = "operations.csv", "similarity.csv", "features.npz"
 CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.pt", "checkpoint.previous.pt"
+WEIGHTS = "weights.safetensors"
 SUMS, RESULT = "SHA256SUMS", "result.json"
 LOCK, WRITER = ".lock", ".writer"
 EVALUATION = (ACCURACY, FIRING_RATES, OPERATIONS, SIMILARITY, FEATURES)
 # In the order in which a run is deleted.
-FILES = (RESULT, SUMS, *EVALUATION, CHECKPOINT, PREVIOUS_CHECKPOINT, METRICS, CONFIG)
+FILES = (RESULT, SUMS, *EVALUATION, WEIGHTS, CHECKPOINT, PREVIOUS_CHECKPOINT, METRICS, CONFIG)
 
 
 def repair(file: Path) -> str:
@@ -51,7 +53,12 @@ def repair(file: Path) -> str:
         return ""
     if not (file.parent / CHECKPOINT).is_file():
         return f"; {anew}"
-    again = f"tcl_lib.measure_again({str(file.parent)!r}) writes the run's files again from its checkpoint"
+    if file.name == WEIGHTS:
+        again = f"tcl_lib.save_weights({str(file.parent)!r}) writes it again from the run's checkpoint"
+    else:
+        again = (
+            f"tcl_lib.measure_again({str(file.parent)!r}) writes the run's files again from its checkpoint"
+        )
     return f"; {again}, {anew}"
 
 
@@ -70,6 +77,11 @@ def listed_sums(path: Path) -> dict[str, str]:
     """Return the checksums of a finished run's files by name."""
     lines = read(path / SUMS).decode(errors="replace").splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def write_sums(path: Path, sums: dict[str, str]) -> None:
+    """Write the checksums of a run's files."""
+    files.write(path / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
 
 
 def read(file: Path) -> bytes:

@@ -102,7 +102,7 @@ def check_checkpoint(
         changes += contents.data_changes(description["data"], data)
     if changes:
         raise ValueError(
-            f"{file}: belongs to another run ({'; '.join(changes)}); put the run's own checkpoint there,"
+            f"{file}: belongs to another run ({'; '.join(changes)}); put the run's own file there,"
             " or overwrite=True trains the run anew"
         )
 
@@ -177,10 +177,10 @@ def finish(path: Path, result: dict[str, Any]) -> None:
     text = layout.to_json(result)
     sums = {
         name: hashlib.sha256((path / name).read_bytes()).hexdigest()
-        for name in (layout.CONFIG, layout.METRICS, *layout.EVALUATION, layout.CHECKPOINT)
+        for name in (layout.CONFIG, layout.METRICS, *layout.EVALUATION, layout.WEIGHTS, layout.CHECKPOINT)
         if (path / name).exists()
     }
     sums[layout.RESULT] = hashlib.sha256(text.encode()).hexdigest()
-    files.write(path / layout.SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+    layout.write_sums(path, sums)
     files.delete(path / layout.PREVIOUS_CHECKPOINT)
     files.write(path / layout.RESULT, text)

@@ -15,10 +15,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "loop",
         "state",
         "step",
+        "weights",
     ],
     submod_attrs={
         "build": ["build_network", "load_network"],
         "grids": ["grid", "train_grid"],
         "loop": ["measure_again", "train"],
+        "weights": ["save_weights"],
     },
 )

@@ -15,7 +15,8 @@ from tcl_lib.config import RunConfig
 from tcl_lib.neurons import NEURONS
 from tcl_lib.registry import BACKBONES, function_of
 from tcl_lib.runs import Run, checkpoints, life, load_run
-from tcl_lib.runs.layout import CHECKPOINT
+from tcl_lib.runs.layout import CHECKPOINT, WEIGHTS
+from tcl_lib.training import weights
 from tcl_lib.training.whitening import add_whitening
 
 
@@ -48,13 +49,16 @@ def build_network(config: RunConfig, image_shape: tuple[int, int, int], num_clas
 def load_network(run: Run | str | Path) -> SpikingNetwork:
     """Return the trained network of a finished run, on the CPU, in evaluation mode.
 
-    It computes in float32; for the numbers of a run in bf16-mixed, use it inside `torch.autocast`.
-    Raises FileNotFoundError where the checkpoint was not kept, ValueError where it is not the run's.
+    Where no checkpoint was kept, it has the weights of weights.safetensors, which are rounded to float16. It
+    computes in float32; for the numbers of a run in bf16-mixed, use it inside `torch.autocast`. Raises
+    FileNotFoundError where neither file was kept, ValueError where the file is damaged or not the run's.
     """
     run = run if isinstance(run, Run) else load_run(run)
     network = build_network(run.config, run.image_shape, len(run.classes))
     path = run.path / CHECKPOINT
-    state = checkpoints.load(path)
+    if not path.exists() and (run.path / WEIGHTS).exists():
+        path = run.path / WEIGHTS
+    state = checkpoints.load(path) if path.name == CHECKPOINT else weights.load(run)
     life.check_checkpoint(path, state, run.config, run.description["data"])
     try:
         network.load_state_dict(state["network"])

@@ -83,7 +83,7 @@ def test_the_run_directory(tiny):
     config = tiny(loss="tcl", time_steps=3)
     run = train(config)
     assert run.path == config.run_path
-    expected = {*layout.FILES, layout.LOCK} - {checkpoints.PREVIOUS}
+    expected = {*layout.FILES, layout.LOCK} - {layout.PREVIOUS_CHECKPOINT, layout.WEIGHTS}
     assert {path.name for path in run.path.iterdir()} == expected
     assert run.config == config
     saved = contents.read_description(run.path)
@@ -548,7 +548,7 @@ def test_train_refuses_the_checkpoint_of_another_run(tiny, trained, other):
         with pytest.raises(ValueError, match=r"belongs to another run \(seed=1 there, 0 here\)") as caught:
             train(tiny())
         assert str(caught.value).startswith(f"{file}: ")
-        assert "put the run's own checkpoint there, or overwrite=True" in str(caught.value)
+        assert "put the run's own file there, or overwrite=True" in str(caught.value)
         assert (trained.path / layout.CONFIG).read_bytes() == content
 
 
@@ -600,7 +600,8 @@ def test_a_finished_run_keeps_nothing_that_a_kill_left(tiny, trained):
     (trained.path / "result.json.1.tmp").write_text("half")
     train(tiny())
     assert {path.name for path in trained.path.iterdir()} == {*layout.FILES, layout.LOCK} - {
-        layout.PREVIOUS_CHECKPOINT
+        layout.PREVIOUS_CHECKPOINT,
+        layout.WEIGHTS,
     }
 
 
@@ -610,7 +611,8 @@ def test_train_names_a_folder_in_the_place_of_a_file(tiny, trained, name, overwr
     file = trained.path / name
     file.unlink(missing_ok=True)
     (file / "inner").mkdir(parents=True)
-    needed = name not in (layout.CHECKPOINT, layout.PREVIOUS_CHECKPOINT, layout.LOCK, layout.WRITER)
+    optional = (layout.WEIGHTS, layout.CHECKPOINT, layout.PREVIOUS_CHECKPOINT, layout.LOCK, layout.WRITER)
+    needed = name not in optional
     if overwrite or needed:
         words = rf"a folder is in the place of the file; move it away\): '{file}'$"
         with pytest.raises(IsADirectoryError, match=words):
