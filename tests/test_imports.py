@@ -20,6 +20,7 @@ BELOW = {
     "config": {"registry", "rules", "utils"},
     "registration": CONFIG | {"utils"},
     **{name: set(HEART) for name in HEART},
+    "stepwise": set(HEART),
     "data": CONFIG | {"utils"},
     "runs": CONFIG | {"utils"},
     "analysis": {*HEART, *CONFIG, "data", "runs", "utils"},
