@@ -38,7 +38,7 @@ class StepwiseNetwork(nn.Module):
     def __init__(self, network: SpikingNetwork):
         super().__init__()
         shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
-        self.network = copy.deepcopy(network, shared).eval()
+        self.network = copy.deepcopy(network, shared)
         self._memory = _Memory()
         for parent in list(self.network.modules()):
             for name, layer in parent.named_children():
@@ -46,6 +46,7 @@ class StepwiseNetwork(nn.Module):
                     setattr(parent, name, _Stepping(layer.neuron, self._memory))
         layers = [layer for layer in self.modules() if isinstance(layer, _Stepping)]
         self._parts = sum(len(layer.neuron.rest) for layer in layers)
+        self.eval()
 
     @torch.no_grad()
     def forward(self, frame: Tensor | None, state: State | None = None) -> tuple[Tensor, State]:
