@@ -21,6 +21,7 @@ BELOW = {
     "registration": CONFIG | {"utils"},
     **{name: set(HEART) for name in HEART},
     "stepwise": set(HEART),
+    "export": {*HEART, "stepwise"},
     "data": CONFIG | {"utils"},
     "runs": CONFIG | {"utils"},
     "analysis": {*HEART, *CONFIG, "data", "runs", "utils"},

@@ -22,6 +22,7 @@ CONSTRAINTS = dict(
 REQUIREMENTS = [
     Requirement(line)
     for line in sum(PROJECT["optional-dependencies"].values(), start=PROJECT["dependencies"])
+    if not line.startswith(PROJECT["name"])  # dev has the extra export
 ]
 
 
