@@ -24,7 +24,7 @@ BELOW = {
     "export": {*HEART, "stepwise"},
     "data": CONFIG | {"utils"},
     "runs": CONFIG | {"utils"},
-    "analysis": {*HEART, *CONFIG, "data", "runs", "utils"},
+    "analysis": {*HEART, *CONFIG, "stepwise", "data", "runs", "utils"},
     "figures": CONFIG | {"runs", "utils"},
     "training": {*HEART, *CONFIG, "data", "runs", "analysis", "utils"},
 }
