@@ -112,9 +112,10 @@ def anytime(
 def frontier(run: Run, policy: str = "confidence", points: int = 13) -> pd.DataFrame:
     """Return accuracy against mean steps: a row for each of `points` budgets of mean steps, from 1 to T.
 
-    Each row is `anytime` with the budget as `mean_steps`: the columns budget, policy, threshold, accuracy,
-    mean_steps and energy_uj. Two more policies have no threshold: "oracle" is one row, and "fixed" stops
-    every sample at the same step t = 1 to T. Raises the errors of `anytime`.
+    The budgets are closer to each other near 1, where policies differ. Each row is `anytime` with the budget
+    as `mean_steps`: the columns budget, policy, threshold, accuracy, mean_steps and energy_uj. Two more
+    policies have no threshold: "oracle" is one row, and "fixed" stops all samples at the same step, t = 1 to
+    T. Raises the errors of `anytime`.
     """
     logits = logits_of(run)
     means, right = _answers(logits["test"], logits["test_labels"])
@@ -126,7 +127,7 @@ def frontier(run: Run, policy: str = "confidence", points: int = 13) -> pd.DataF
     elif policy in POLICIES:
         curve = _validation_curve(policy, *_answers(logits["validation"], logits["validation_labels"]))
         sureness = POLICIES[policy](means)
-        budgets = np.linspace(1, last, points)
+        budgets = 1 + (last - 1) * np.linspace(0, 1, points) ** 2
         thresholds = {budget: _choose(curve, "mean_steps", budget) for budget in budgets}
         found = {b: (threshold, stopping_steps(sureness, threshold)) for b, threshold in thresholds.items()}
     else:
@@ -136,6 +137,11 @@ def frontier(run: Run, policy: str = "confidence", points: int = 13) -> pd.DataF
         for budget, (threshold, steps) in found.items()
     ]
     return pd.DataFrame(rows).drop(columns="stopped")
+
+
+def frontiers(run: Run) -> pd.DataFrame:
+    """Return `frontier` of every policy, the oracle and fixed numbers of steps, for `runs.gather`."""
+    return pd.concat([frontier(run, policy) for policy in (*POLICIES, ORACLE, "fixed")], ignore_index=True)
 
 
 def logits_of(run: Run) -> dict[str, np.ndarray]:

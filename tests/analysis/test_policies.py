@@ -95,7 +95,7 @@ def test_anytime_chooses_the_threshold_on_validation_data_alone(run_of, tiny):
 def test_frontier_has_a_row_for_each_budget(run_of):
     run = run_of(GAPS, GAPS)
     table = frontier(run, "gap", points=5)
-    assert table["budget"].tolist() == [1, 1.5, 2, 2.5, 3]
+    assert table["budget"].tolist() == [1, 1.125, 1.5, 2.125, 3]
     assert (table["mean_steps"] <= table["budget"]).all()  # the test data are the validation data here
     assert table["mean_steps"].is_monotonic_increasing
     for row in table.itertuples():
