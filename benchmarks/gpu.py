@@ -191,7 +191,7 @@ def _share_of_convolutions(config: RunConfig, device: torch.device) -> float:
     for _ in steps:
         step()
     whole = sum(speed.seconds(step, device) for _ in steps)  # without the profiler, which slows steps down
-    with profile() as profiler:
+    with profile(acc_events=True) as profiler:
         for _ in steps:
             step()
     of_device = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
