@@ -1,4 +1,4 @@
-# make train | ablation | campaign | figures | benchmark | test | soak | browser-test | lint | lab; each first sets up what it needs.
+# make train | ablation | campaign | figures | benchmark | gpu | test | soak | browser-test | lint | lab; each first sets up what it needs.
 # ARGS are passed to the command of a target: make train ARGS="-p loss ce -p seed 1"
 
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
@@ -13,7 +13,7 @@ PAPERMILL := $(BIN)/papermill --kernel python3 --no-progress-bar --log-output
 RUNS ?= runs/reference
 FIGURES := $(RUNS:runs%=runs/figures%)
 
-.PHONY: setup train ablation campaign figures benchmark test soak browser browser-test lint format lab
+.PHONY: setup train ablation campaign figures benchmark gpu test soak browser browser-test lint format lab
 
 setup: $(READY)
 
@@ -48,6 +48,10 @@ benchmark: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" -e benchmarks
 	@mkdir -p runs
 	$(PAPERMILL) notebooks/benchmark.ipynb runs/benchmark.ipynb $(ARGS)
+
+# What a machine with a GPU should check and measure, into runs/gpu; elsewhere ARGS=--rehearse.
+gpu: setup
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest -n 2 $(ARGS)

@@ -7,6 +7,7 @@ one process and take turns, round by round: other load on the machine then affec
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,10 @@ def measure_steps(benchmark: Benchmark, configs: dict[str, RunConfig]) -> pd.Dat
     multiples of the first row's.
     """
     device = _device(benchmark)
-    running = [_own_step(config, benchmark, device) for config in configs.values()]
+    fast = {"precision": fast_precision(device)}
+    running = [
+        own_step(replace(config, **fast), benchmark.image_shape, device) for config in configs.values()
+    ]
     with progress_bar(len(configs) * benchmark.rounds, name="benchmark") as bar:
         quartiles, memory = _take_turns(running, benchmark.rounds, device, bar)
     table = pd.DataFrame(quartiles, columns=["low_ms", "median_ms", "high_ms"])
@@ -145,14 +149,17 @@ def _training_step(
     return step
 
 
-def _own_step(config: RunConfig, benchmark: Benchmark, device: torch.device) -> Callable[[], None]:
+def own_step(
+    config: RunConfig, image_shape: tuple[int, int, int], device: torch.device
+) -> Callable[[], None]:
+    """Return a function that trains this study's network on a batch of noise, in the config's precision."""
     torch.manual_seed(0)
-    network = build_network(config, benchmark.image_shape, CLASSES)
+    network = build_network(config, image_shape, CLASSES)
     network.to(memory_format=torch.channels_last)
     _compile(network, device)
-    fabric = Fabric(accelerator=device.type, devices=1, precision=fast_precision(device))
+    fabric = Fabric(accelerator=device.type, devices=1, precision=config.precision)
     model, optimizer = fabric.setup(network, build_optimizer(network, config))
-    images = torch.randn(config.num_views * config.batch_size, *benchmark.image_shape, device=device)
+    images = torch.randn(config.num_views * config.batch_size, *image_shape, device=device)
     labels = torch.arange(config.batch_size, device=device) % CLASSES
 
     def step() -> None:
@@ -186,15 +193,16 @@ def _take_turns(
         step()  # compiles, and lets libraries choose their algorithms
         memory.append(peak_memory(step, device))
         step()
-    seconds = np.empty((len(running), rounds))
+    times = np.empty((len(running), rounds))
     for number in range(rounds):
         for index, step in enumerate(running):
-            seconds[index, number] = _seconds(step, device)
+            times[index, number] = seconds(step, device)
             bar.update()
-    return 1e3 * np.quantile(seconds, [0.25, 0.5, 0.75], axis=1).T, memory
+    return 1e3 * np.quantile(times, [0.25, 0.5, 0.75], axis=1).T, memory
 
 
-def _seconds(step: Callable[[], None], device: torch.device) -> float:
+def seconds(step: Callable[[], None], device: torch.device) -> float:
+    """Return the time that a step takes, until the device has done it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     started = time.perf_counter()

@@ -8,13 +8,15 @@ import lazy_loader
 _getattr, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("config", "registry", "registration", "neurons", "fused", "backbones", "losses"),
-        *("data", "runs", "training", "analysis", "figures", "utils"),
+        *("config", "registry", "registration", "neurons", "fused", "backbones", "losses", "stepwise"),
+        *("data", "runs", "training", "analysis", "figures", "export", "sharing", "utils"),
     ],
     submod_attrs={
         "config": ["RunConfig"],
         "registry": ["import_plugin"],
         "registration": ["register_backbone", "register_loss"],
+        "sharing": ["bundle"],
+        "stepwise": ["StepwiseNetwork"],
         "data": ["load_data"],
         "runs": ["Run", "load_run", "load_runs"],
         "training": [

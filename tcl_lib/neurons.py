@@ -99,12 +99,19 @@ def step_by_step(neuron: Neuron, current: Tensor, time_steps: int | None = None)
     for a T that does not fit the current.
     """
     steps = _steps(current, time_steps)
-    dtype = torch.promote_types(current.dtype, torch.float32)
     state, spikes = neuron.rest, []
     for x in current if len(current) == steps else steps * [current[0]]:
-        z, state = neuron.step(x.to(dtype) / neuron.gain, state, neuron.parameters, neuron.dt)
-        spikes.append(z.to(current.dtype).expand_as(x))  # some first spikes have the shape of the rest state
+        z, state = one_step(neuron, x, state)
+        spikes.append(z)
     return torch.stack(spikes)
+
+
+def one_step(neuron: Neuron, current: Tensor, state: NamedTuple) -> tuple[Tensor, NamedTuple]:
+    """Return a step's spikes and the state after it: [B, ...] current -> [B, ...], each part [B, ...]."""
+    dtype = torch.promote_types(current.dtype, torch.float32)
+    spikes, state = neuron.step(current.to(dtype) / neuron.gain, state, neuron.parameters, neuron.dt)
+    # of some neurons, the first spikes and states have the shape of the state at rest
+    return spikes.to(current.dtype).expand_as(current), type(state)(*(x.expand_as(current) for x in state))
 
 
 def _steps(current: Tensor, time_steps: int | None) -> int:

@@ -20,9 +20,12 @@ BELOW = {
     "config": {"registry", "rules", "utils"},
     "registration": CONFIG | {"utils"},
     **{name: set(HEART) for name in HEART},
+    "stepwise": set(HEART),
+    "export": {*HEART, "stepwise"},
+    "sharing": {"registry", "export", "runs", "training", "utils"},
     "data": CONFIG | {"utils"},
     "runs": CONFIG | {"utils"},
-    "analysis": {*HEART, *CONFIG, "data", "runs", "utils"},
+    "analysis": {*HEART, *CONFIG, "stepwise", "data", "runs", "utils"},
     "figures": CONFIG | {"runs", "utils"},
     "training": {*HEART, *CONFIG, "data", "runs", "analysis", "utils"},
 }

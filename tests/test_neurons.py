@@ -291,6 +291,7 @@ def test_many_steps_in_bf16_compiled_agree_to_the_bit():
     assert torch.equal(results[0][1], results[1][1])
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="of a GPU")
 @pytest.mark.parametrize("neuron", [lif, lif_synaptic])
 def test_compiled_on_a_gpu(neuron):

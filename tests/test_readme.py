@@ -113,7 +113,8 @@ def test_the_readme_is_short():
 
 
 def test_there_is_a_page_for_every_subject():
-    assert {path.stem for path in PAGES} == {"README", *SUBJECTS}
+    linked = {name for text in TEXT.values() for name in re.findall(r"\((?:docs/)?(\w+)\.md[#)]", text)}
+    assert {path.stem for path in PAGES} == {"README", *linked}
     assert all(f"(docs/{subject}.md)" in README for subject in SUBJECTS)
 
 
@@ -246,6 +247,18 @@ def test_the_lines_of_the_page_on_extending_run():
     exec(neuron, names)
     assert names["logits"].shape == (4, 8, 10)
     assert names["features"].shape[:2] == (4, 8)
+
+
+@pytest.mark.soak
+def test_the_lines_of_the_page_on_export_run(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"run": trained}
+    for lines in code("export.md"):
+        exec(lines, names)
+    with names["torch"].no_grad():
+        whole = names["network"].eval()(names["images"]).logits.mean(0)
+    assert (names["answers"] == whole.argmax(-1).numpy()).all()
+    assert {path.name for path in tmp_path.iterdir()} >= {"network.nir", "step.onnx", "network.pt2", "shared"}
 
 
 @pytest.mark.usefixtures("own_names")

@@ -1,11 +1,15 @@
 """What is measured on a trained network, and what is computed from tables of runs.
 
-Loaded when used: only `activity`, `evaluation` and `recalibration` import torch.
+Loaded when used: only `activity`, `evaluation`, `recalibration` and `stopping` import torch.
 """
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["activity", "evaluation", "recalibration", "similarity", "statistics", "tables", "tsne"],
+    submodules=[
+        *("activity", "evaluation", "policies", "recalibration", "similarity"),
+        *("statistics", "stopping", "tables", "tsne"),
+    ],
+    submod_attrs={"policies": ["anytime", "frontier"], "stopping": ["stop_when_sure"]},
 )

@@ -36,13 +36,14 @@ class Evaluation(NamedTuple):
     operations: pd.DataFrame
     similarity: pd.DataFrame
     features: dict[str, np.ndarray]
+    logits: dict[str, np.ndarray]
 
 
 def evaluate(network: nn.Module, data: Data, batch_size: int, device: torch.device | str) -> Evaluation:
     """Return all measurements on the test set, with `recalibrated_accuracy` in a column `recalibrated`.
 
     Features are kept of a stratified subset of at most `KEPT_FEATURES` / T test samples, the same for every
-    network. The similarity is that of these features.
+    network. The similarity is that of these features. The logits are of all samples.
     """
     with FiringRates(network) as firing, SynapticOperations(network) as operations:
         logits = predict(network, data.test, data, batch_size, device)
@@ -57,7 +58,18 @@ def evaluate(network: nn.Module, data: Data, batch_size: int, device: torch.devi
         operations.table(),
         temporal_similarity(features, labels),
         {"features": features, "labels": labels, "samples": chosen.numpy()},
+        stored_logits(predict(network, data.validation, data, batch_size, device), logits, data),
     )
+
+
+def stored_logits(validation: Tensor, test: Tensor, data: Data) -> dict[str, np.ndarray]:
+    """Return logits [T, N, K] of the validation and test samples in the form of `Run.logits`."""
+    return {
+        "validation": validation.half().numpy(),
+        "validation_labels": data.validation.labels.numpy(),
+        "test": test.half().numpy(),
+        "test_labels": data.test.labels.numpy(),
+    }
 
 
 def predict(

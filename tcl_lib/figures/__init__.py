@@ -3,6 +3,7 @@
 `save(name, folder, draw, *arguments)` writes one for both column widths, as PDF, SVG and PNG.
 """
 
+from tcl_lib.figures.anytime import frontiers
 from tcl_lib.figures.parameters import positives, sensitivity
 from tcl_lib.figures.representations import accuracy_by_similarity, similarity, tsne
 from tcl_lib.figures.results import accuracy_by_energy, accuracy_curves, recalibration, training_curves
@@ -14,6 +15,7 @@ __all__ = [
     "accuracy_by_similarity",
     "accuracy_curves",
     "firing_rates",
+    "frontiers",
     "learning_curves",
     "positives",
     "recalibration",

@@ -10,6 +10,7 @@
     runs/<name>/operations.csv        synaptic operations and energy, a row a layer and time step
     runs/<name>/similarity.csv        of the representations at every two time steps
     runs/<name>/features.npz          those representations, of a sample of the test set
+    runs/<name>/logits.npz            of every step, of the validation and test samples
     runs/<name>/SHA256SUMS            of all of these, in the format of sha256sum
     runs/<name>/result.json           written last: a run is finished when it is there
     runs/<name>/.lock, .writer        held while a process trains the run, and which process it is
@@ -31,12 +32,13 @@ from tcl_lib.utils.files import Damaged
 
 CONFIG, METRICS = "config.json", "metrics.csv"
 ACCURACY, FIRING_RATES = "accuracy_by_step.csv", "firing_rates.csv"
-OPERATIONS, SIMILARITY, FEATURES = "operations.csv", "similarity.csv", "features.npz"
+OPERATIONS, SIMILARITY = "operations.csv", "similarity.csv"
+FEATURES, LOGITS = "features.npz", "logits.npz"
 CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.pt", "checkpoint.previous.pt"
 WEIGHTS = "weights.safetensors"
 SUMS, RESULT = "SHA256SUMS", "result.json"
 LOCK, WRITER = ".lock", ".writer"
-EVALUATION = (ACCURACY, FIRING_RATES, OPERATIONS, SIMILARITY, FEATURES)
+EVALUATION = (ACCURACY, FIRING_RATES, OPERATIONS, SIMILARITY, FEATURES, LOGITS)
 # In the order in which a run is deleted.
 FILES = (RESULT, SUMS, *EVALUATION, WEIGHTS, CHECKPOINT, PREVIOUS_CHECKPOINT, METRICS, CONFIG)
 

@@ -76,8 +76,8 @@ def find_finished(config: RunConfig) -> Run | None:
         return None
     listed = layout.listed_sums(path)
     for name in (layout.CONFIG, layout.METRICS, *layout.EVALUATION, layout.RESULT):
-        # features.npz may be deleted
-        if (path / name).exists() or (name in listed and name != layout.FEATURES):
+        # features.npz and logits.npz may be deleted
+        if (path / name).exists() or (name in listed and not name.endswith(".npz")):
             layout.read_finished(path / name)
     checkpoint = path / layout.CHECKPOINT
     if checkpoint.exists() and layout.CHECKPOINT in listed:  # it may be deleted, too

@@ -71,19 +71,17 @@ class Run:
 
         Raises FileNotFoundError where they were not kept, ValueError where they are damaged.
         """
-        path = self.path / layout.FEATURES
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: the run's features were not kept")
-        content = io.BytesIO(layout.read_finished(path))
-        try:
-            with np.load(content, allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in ("features", "labels", "samples")}
-        except Exception as error:  # what NumPy raises depends on what is wrong
-            raise Damaged(f"{path}: is damaged ({type(error).__name__}){layout.repair(path)}") from error
-        shapes = [array.shape for array in found.values()]
-        if len(shapes[0]) != 3 or shapes[1:] != 2 * [shapes[0][1:2]]:
-            raise Damaged(f"{path}: is damaged (arrays of shapes {shapes}){layout.repair(path)}")
-        return found
+        return _arrays(self.path / layout.FEATURES, ["features", "labels", "samples"])
+
+    @cached_property
+    def logits(self) -> dict[str, np.ndarray]:
+        """Of every step: validation and test float16 [T, N, K], validation_labels and test_labels [N].
+
+        Raises FileNotFoundError where they were not kept, ValueError where they are damaged.
+        """
+        path = self.path / layout.LOGITS
+        parts = [_arrays(path, [part, f"{part}_labels"]) for part in ("validation", "test")]
+        return parts[0] | parts[1]
 
     @property
     def setting(self) -> str:
@@ -149,6 +147,22 @@ def load_run(path: str | Path) -> Run:
     description = contents.read_description(path)
     config = contents.config_of(description, path / layout.CONFIG)
     return Run(path, config, description, contents.read_result(path))
+
+
+def _arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """Return arrays of a run's .npz file: the first [T, N, ...], the others [N]."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: the run's {path.stem} were not kept")
+    content = io.BytesIO(layout.read_finished(path))
+    try:
+        with np.load(content, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in names}
+    except Exception as error:  # what NumPy raises depends on what is wrong
+        raise Damaged(f"{path}: is damaged ({type(error).__name__}){layout.repair(path)}") from error
+    first, *others = [array.shape for array in found.values()]
+    if len(first) != 3 or any(shape != first[1:2] for shape in others):
+        raise Damaged(f"{path}: is damaged (arrays of shapes {[first, *others]}){layout.repair(path)}")
+    return found
 
 
 def find_folder(path: str | Path) -> Path:

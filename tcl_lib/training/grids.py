@@ -4,10 +4,13 @@ import dataclasses
 import itertools
 import json
 import logging
+import re
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,9 +20,10 @@ from tcl_lib import runs
 from tcl_lib.config import RunConfig
 from tcl_lib.registry import LOSS_PARAMETERS, import_plugin, other_name
 from tcl_lib.rules import without_effect
-from tcl_lib.runs import life
+from tcl_lib.runs import layout, life
 from tcl_lib.training import comparison
 from tcl_lib.utils import checks
+from tcl_lib.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +89,8 @@ def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -
     Args:
         configs: the runs, in the order in which they start.
         executor: where they are trained: None for here, one after the other; else anything whose
-            `submit(function, *arguments)` returns futures with `done()` and `result()`.
+            `submit(function, *arguments)` returns futures with `done()` and `result()`, as those of
+            `schedulers.Scheduler.executor`. What fails there is tried once more, after all others.
 
     A run that fails is named in a warning and does not stop the others. Raises RuntimeError where none is
     finished.
@@ -101,7 +106,7 @@ def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -
             rows[config.name] = runs.table([run])
             first, last = run.result["test_accuracy_t1"], run.result["test_accuracy"]
         except Exception as error:  # whatever goes wrong in one run, train the others
-            failed.append(f"{type(error).__name__}: {error}")
+            failed.append(f"{type(error).__name__}: {_last_lines(error)}")
             warnings.warn(f"{place}: failed, {failed[-1]}", stacklevel=2)
             continue
         log.info("%s: %5.1f %% at t = 1, %5.1f %% at T, %s", place, first, last, how)
@@ -112,26 +117,70 @@ def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -
     return pd.concat([rows[config.name] for config in configs if config.name in rows], ignore_index=True)
 
 
+def _last_lines(error: Exception) -> str:
+    """Return the end of an error's message; submitit writes that of the job between lines of dashes."""
+    message = re.split("^-{20,}$", str(error), flags=re.MULTILINE)[:2][-1]
+    return "\n".join(message.strip().splitlines()[-3:])
+
+
 def _results(
     configs: Sequence[RunConfig], executor: Executor | None
 ) -> Iterator[tuple[RunConfig, Callable[[], str]]]:
     """Return the configs as their runs are finished, each with a function that says how or raises."""
-    if executor is None:
-        yield from ((config, partial(_train, config)) for config in configs)
-        return
-    futures = {executor.submit(_train, config): config for config in configs}
-    while futures:
-        for future in [future for future in futures if future.done()]:
-            yield futures.pop(future), future.result
-        time.sleep(0.2)
+    left = [config for config in configs if executor is not None and not _has_result(config)]
+    yield from ((config, partial(_train, config)) for config in configs if config not in left)
+    with progress_bar(len(left), unit="run", name="grid") as bar:
+        for attempt in (1, 2):
+            if not left:
+                break
+            with getattr(executor, "batch", nullcontext)():  # submitit's: one array of jobs
+                waiting = [(config, _submit(executor, config)) for config in left]
+            left = []
+            while waiting:
+                time.sleep(0.2 + len(waiting) / 100)  # a job's `done()` looks at files that machines share
+                ended = [pair for pair in waiting if pair[1].done()]
+                waiting = [pair for pair in waiting if pair not in ended]
+                for config, future in ended:
+                    if attempt == 1 and _failed(future):
+                        log.info("%s (%s): failed, tried again after the others", config.name, config.variant)
+                        left.append(config)
+                    else:
+                        yield config, future.result
+                        bar.update()
+
+
+def _has_result(config: RunConfig) -> bool:
+    return not config.overwrite and (config.run_path / layout.RESULT).exists()
+
+
+def _submit(executor: Executor, config: RunConfig) -> Future:
+    try:
+        return executor.submit(_train, config)
+    except Exception as error:  # a pool that lost a process takes nothing more
+        future = Future()
+        future.set_exception(error)
+        return future
+
+
+def _failed(future: Future) -> bool:
+    try:
+        future.result()
+    except Exception:
+        return True
+    return False
+
+
+# A run draws from its process's random generators.
+_alone = threading.Lock()
 
 
 def _train(config: RunConfig) -> str:
     """Train a run that is not finished; return whether it was."""
-    finished = life.find_finished(config)
-    if finished is not None:
-        comparison.check_data(finished, config)
-        return "was finished"
-    from tcl_lib.training.loop import train  # torch is loaded where something is to be trained
+    with _alone:
+        finished = life.find_finished(config)
+        if finished is not None:
+            comparison.check_data(finished, config)
+            return "was finished"
+        from tcl_lib.training.loop import train  # torch is loaded where something is to be trained
 
-    return f"trained in {train(config, verbose=False).result['seconds']:.0f} s"
+        return f"trained in {train(config, verbose=False).result['seconds']:.0f} s"

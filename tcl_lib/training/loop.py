@@ -241,7 +241,7 @@ class _Training:
         self._write_metrics()  # the run may have been killed before it was written
         path = self.state.path
         for name, content in zip(layout.EVALUATION, evaluation, strict=True):
-            if name == layout.FEATURES:
+            if name.endswith(".npz"):
                 layout.write_arrays(path / name, content)
             else:
                 layout.write_table(path / name, self.config.data_label, content)

@@ -40,6 +40,7 @@ def test_an_error_of_the_step_is_raised():
         peak_memory(fail, CPU)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_memory_of_a_gpu():
     device = torch.device("cuda", torch.cuda.current_device())

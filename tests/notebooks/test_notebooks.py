@@ -20,7 +20,7 @@ import tcl_lib
 from benchmarks.parameters import Benchmark
 from tcl_lib import load_run
 from tcl_lib.registry import LOSSES
-from tcl_lib.training import grids
+from tcl_lib.training import grids, schedulers
 from tcl_lib.utils import notebooks
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
@@ -141,13 +141,15 @@ def test_the_ablation_s_cell_is_the_grid_and_train_s():
         dict(re.findall(r"^(\w+) = (.*)$", cells[name], re.M)) for name in ("train", "ablation")
     )
     assert list(ablation)[: len(grids.LISTS)] == list(grids.LISTS)
-    assert list(ablation)[len(grids.LISTS) :] == [*grids.SHARED, "figures_dir"]
+    assert list(ablation)[len(grids.LISTS) :] == [*grids.SHARED, "figures_dir", *schedulers.PARAMETERS]
     assert {name: ablation[name] for name in grids.SHARED} == {name: train[name] for name in grids.SHARED}
     inspected = {
         name: ast.literal_eval(e["default"]) for name, e in inspect_notebook(NAMED["ablation"]).items()
     }
     grid = tcl_lib.grid(**{name: inspected[name] for name in grids.PARAMETERS})
     assert grid == [tcl_lib.RunConfig(loss=loss, seed=seed) for seed in (0, 1, 2) for loss in LOSSES]
+    scheduler = schedulers.Scheduler(**{name: inspected[name] for name in schedulers.PARAMETERS})
+    assert scheduler == schedulers.Scheduler()
 
 
 HASH = "[0-9a-f]{6}"  # of what is not the default
@@ -234,6 +236,7 @@ def test_a_reading_notebook_runs_no_network(ablation, notebook):
         ("train", {"time_steps": 0}, "time_steps=0: must be greater than or equal to 1"),
         ("ablation", {"loss": "ce"}, "unknown parameter loss, did you mean losses?"),
         ("ablation", {"temperature": 0.2}, "temperature=0.2: must be a list of values"),
+        ("ablation", {"scheduler": "condor"}, "scheduler='condor': must be 'local', 'slurm' or the address"),
         ("similarity", {"runs": "x"}, "unknown parameter runs, did you mean runs_dir?"),
         ("similarity", {"seed": -1}, "seed=-1: must be greater than or equal to 0"),
         ("figures", {"figures_dir": 3}, "figures_dir=3: must be a valid string, or None"),

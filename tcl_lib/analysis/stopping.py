@@ -1,0 +1,53 @@
+"""`stop_when_sure`: inference that really stops, sample by sample.
+
+Shapes: T time steps, B batch, K classes.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tcl_lib.analysis.policies import POLICIES
+from tcl_lib.stepwise import StepwiseNetwork
+
+
+def stop_when_sure(
+    network: StepwiseNetwork,
+    inputs: Tensor,
+    threshold: float,
+    policy: str = "confidence",
+    time_steps: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the answer to each sample and the step at which it was given, int64 [B] each.
+
+    A sample is dropped at the first step whose sureness reaches the threshold; the others go on, T steps at
+    most.
+
+    Args:
+        network: one step at a call.
+        inputs: images float [B, C, H, W], or frames float [T, B, C, H, W].
+        threshold: chosen on validation data, see `anytime`.
+        policy: confidence, entropy, gap or agreement.
+        time_steps: T for images; the network's own by default.
+
+    """
+    events = inputs.dim() == 5
+    steps = len(inputs) if events else time_steps or network.network.time_steps
+    size = inputs.shape[-4]
+    answers = torch.empty(size, dtype=torch.int64)
+    stopped = torch.empty(size, dtype=torch.int64)
+    left, state = torch.arange(size), None
+    means = np.empty((0, size, 0))  # [t, samples left, K]
+    for step in range(1, steps + 1):
+        frame = inputs[step - 1, left] if events else inputs if step == 1 else None
+        logits, state = network(frame, state)
+        now = logits.double().cpu().numpy()[None]
+        now = now if step == 1 else means[-1:] + (now - means[-1:]) / step
+        means = now if step == 1 else np.concatenate([means, now])
+        sure = POLICIES[policy](means)[-1] >= threshold if step < steps else np.ones(len(left), bool)
+        answers[left[sure]] = torch.from_numpy(means[-1, sure].argmax(-1))
+        stopped[left[sure]] = step
+        if sure.all():
+            break
+        left, means, state = left[~sure], means[:, ~sure], state.take(torch.from_numpy(~sure))
+    return answers, stopped

@@ -1,0 +1,100 @@
+"""`StepwiseNetwork`: a trained network that takes one time step at a call and hands its state back.
+
+Shapes: B batch, K classes.
+"""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tcl_lib.backbones import SpikingNetwork
+from tcl_lib.neurons import Neuron, Spiking, one_step
+
+
+class State(NamedTuple):
+    """What a network keeps between two steps: the batch is the first dimension of each tensor."""
+
+    current: Tensor  # [B, ...], the stem's output, which is the same at every step of an image
+    neurons: list[Tensor]  # [B, ...] each, of the spiking layers in the order in which they are run
+
+    def take(self, chosen: Tensor) -> "State":
+        """Return the state of the chosen samples: a mask bool [B], or indices."""
+        return State(self.current[chosen], [part[chosen] for part in self.neurons])
+
+
+class StepwiseNetwork(nn.Module):
+    """A network for inference, one time step at a call; its logits equal those of the whole sequence.
+
+    It shares the weights of the network, is in evaluation mode and computes no gradients.
+
+        stepwise = StepwiseNetwork(network)
+        logits, state = stepwise(images)  # the first step
+        undecided = logits.softmax(-1).amax(-1) < 0.9
+        logits, state = stepwise(None, state.take(undecided))  # the next, for the samples that are left
+    """
+
+    def __init__(self, network: SpikingNetwork):
+        super().__init__()
+        shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+        self.network = copy.deepcopy(network, shared)
+        self._memory = _Memory()
+        for parent in list(self.network.modules()):
+            for name, layer in parent.named_children():
+                if isinstance(layer, Spiking):
+                    setattr(parent, name, _Stepping(layer.neuron, self._memory))
+        layers = [layer for layer in self.modules() if isinstance(layer, _Stepping)]
+        self._parts = sum(len(layer.neuron.rest) for layer in layers)
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, frame: Tensor | None, state: State | None = None) -> tuple[Tensor, State]:
+        """Run one time step.
+
+        Args:
+            frame: float [B, C, H, W], an image or the frame of this step; None for the image of the step
+                before, whose stem is not computed again.
+            state: after the step before, None for the first step.
+
+        Returns: the step's own logits [B, K], and the state. Raises ValueError for another shape, and for a
+        state of other samples.
+        """
+        if frame is None:
+            if state is None:
+                raise ValueError("frame=None: the first step needs an image")
+            current = state.current
+        else:
+            shape = self.network.input_shape
+            if frame.dim() != 4 or tuple(frame.shape[1:]) != shape:
+                raise ValueError(
+                    f"frame of shape {list(frame.shape)}: must be [B, {', '.join(map(str, shape))}]"
+                )
+            current = self.network.stem(frame[None])[0]
+            if state is not None and state.current.shape[0] != frame.shape[0]:
+                raise ValueError(f"frame of {len(frame)} samples: the state is of {len(state.current)}")
+        self._memory.parts = [None] * self._parts if state is None else list(state.neurons)
+        features = self.network.body(current[None])
+        after, self._memory.parts = self._memory.parts, []
+        return self.network.classifier(features)[0], State(current, after)
+
+
+class _Memory:
+    """A queue that all layers share: each takes its state from the front and appends the new one."""
+
+    parts: list[Tensor | None]  # [B, ...] each, or None for neurons at rest
+
+
+class _Stepping(Spiking):
+    """A layer of neurons for one time step: [1, B, ...] current -> [1, B, ...] spikes."""
+
+    def __init__(self, neuron: Neuron, memory: "_Memory"):
+        super().__init__(neuron)
+        self._memory = memory
+
+    def forward(self, current: Tensor, time_steps: int | None = None) -> Tensor:
+        parts = [self._memory.parts.pop(0) for _ in self.neuron.rest]
+        state = self.neuron.rest if parts[0] is None else type(self.neuron.rest)(*parts)
+        spikes, state = one_step(self.neuron, current[0], state)
+        self._memory.parts.extend(state)
+        return spikes[None]

@@ -1,0 +1,51 @@
+"""The figure of inference that stops when it is sure."""
+
+import itertools
+
+import pandas as pd
+import pytest
+
+from tcl_lib import figures
+
+BUDGETS = (1.0, 1.5, 3.0)
+
+
+def table(seeds=2):
+    """A row a run, policy and budget: accuracy and mean steps that can be told apart."""
+    rows = []
+    for (place, variant), seed in itertools.product(enumerate(("CE", "TCL")), range(seeds)):
+        labels = {"setting": "digits, convnet, T = 3", "variant": variant, "seed": seed, "events": False}
+        for policy, budget in itertools.product(("confidence", "gap", "fixed"), BUDGETS):
+            accuracy = 90 + place + seed + budget - (policy == "fixed")
+            rows.append(
+                labels
+                | {"policy": policy, "budget": budget, "mean_steps": budget + seed / 10, "accuracy": accuracy}
+            )
+    return pd.DataFrame(rows)
+
+
+def test_frontiers_shows_the_means_over_the_seeds():
+    figure = figures.frontiers(table())
+    left, right = figure.axes
+    assert [axes.get_title() for axes in (left, right)] == [
+        "stops by confidence",
+        "stops by gap of the first two",
+    ]
+    ce, fixed, tcl, _ = left.get_lines()
+    assert ce.get_label() == "CE (2 seeds)"
+    assert ce.get_xdata() == pytest.approx([1.05, 1.55, 3.05])
+    assert ce.get_ydata() == pytest.approx([91.5, 92, 93.5])
+    assert tcl.get_ydata() == pytest.approx([92.5, 93, 94.5])
+    assert fixed.get_linestyle() == "None"
+    assert fixed.get_ydata() == pytest.approx([90.5, 91, 92.5])
+
+
+def test_frontiers_says_what_is_averaged():
+    assert "mean over the seeds" in figures.frontiers(table()).get_suptitle()
+    assert "one seed" in figures.frontiers(table(seeds=1)).get_suptitle()
+
+
+def test_frontiers_refuses_runs_of_two_settings():
+    other = pd.concat([table(), table().assign(setting="digits, resnet19, T = 3")])
+    with pytest.raises(ValueError, match="runs of 2 settings"):
+        figures.frontiers(other)
