@@ -153,6 +153,7 @@ def _local_cluster(workers: int | None) -> Any:
         threads_per_worker=1,  # a process trains one run at a time
         memory_limit=None,  # Dask's limits are for data that it holds
         dashboard_address=":0",
+        silence_logs=logging.ERROR,  # at the end it warns that busy workers do not end at once
         env={"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share},
     )
 
