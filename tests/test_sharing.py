@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch.testing import assert_close
 
-from tcl_lib import bundle, load_network, load_run, save_weights
+from tcl_lib import bundle, load_data, load_network, load_run, save_weights
 from tcl_lib.runs import layout
 from tcl_lib.utils.files import Damaged
 
@@ -62,6 +62,9 @@ def test_bundle_writes_a_model_card(trained, tmp_path):
     assert result["dataset"] == {"type": "digits", "name": "digits"}
     assert result["metrics"][0]["value"] == round(accuracy["cumulative"].iloc[-1], 2)
     assert "STCL (`stcl`)" in body
+    pixels = load_data(trained.config).train[:].double()
+    moments = f"from 0 to 255: {pixels.mean():.4g} and {pixels.std(correction=0):.4g}."
+    assert moments in body
     rows = [line.split("|")[1:5] for line in body.splitlines() if line.startswith("|")][2:]
     stated = [[float(cell) for cell in row] for row in rows]
     expected = accuracy[["time_step", "cumulative", "low", "high"]].to_numpy()

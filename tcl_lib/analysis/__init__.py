@@ -1,6 +1,7 @@
 """What is measured on a trained network, and what is computed from tables of runs.
 
-Loaded when used: only `activity`, `evaluation`, `recalibration` and `stopping` import torch.
+Loaded when used: only `activity`, `evaluation`, `recalibration`, `robustness`
+and `stopping` import torch.
 """
 
 import lazy_loader
@@ -9,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         *("activity", "evaluation", "policies", "recalibration", "similarity"),
-        *("statistics", "stopping", "tables", "tsne"),
+        *("robustness", "statistics", "stopping", "tables", "tsne"),
     ],
     submod_attrs={"policies": ["anytime", "frontier"], "stopping": ["stop_when_sure"]},
 )

@@ -7,6 +7,7 @@ from tcl_lib.figures.anytime import frontiers
 from tcl_lib.figures.parameters import positives, sensitivity
 from tcl_lib.figures.representations import accuracy_by_similarity, similarity, tsne
 from tcl_lib.figures.results import accuracy_by_energy, accuracy_curves, recalibration, training_curves
+from tcl_lib.figures.robustness import robustness
 from tcl_lib.figures.run import firing_rates, learning_curves, views
 from tcl_lib.figures.style import save, show
 
@@ -19,6 +20,7 @@ __all__ = [
     "learning_curves",
     "positives",
     "recalibration",
+    "robustness",
     "save",
     "sensitivity",
     "show",

@@ -7,9 +7,12 @@ Both are optional: `pip install 'tcl-lib[cluster]'`.
 import dataclasses
 import importlib.util
 import logging
+import os
 import re
 import shutil
+import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import psutil
+from annotated_types import Ge
 from joblib import cpu_count
 
 from tcl_lib.utils import paths
@@ -57,7 +61,7 @@ class Scheduler:
     scheduler: Annotated[str, Rule(_known)] | None = None
     workers: AtLeast1 | None = None
     slurm_partition: str | None = None
-    slurm_minutes: AtLeast1 = 1440
+    slurm_minutes: Annotated[int, Ge(5)] = 1440  # SLURM's signal comes 90 s before the end
     slurm_gpus: NotNegative = 1
     slurm_options: dict[str, str | int] = field(default_factory=dict)
 
@@ -149,6 +153,7 @@ def _local_cluster(workers: int | None) -> Any:
         threads_per_worker=1,  # a process trains one run at a time
         memory_limit=None,  # Dask's limits are for data that it holds
         dashboard_address=":0",
+        silence_logs=logging.ERROR,  # at the end it warns that busy workers do not end at once
         env={"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share},
     )
 
@@ -173,7 +178,18 @@ class Resubmitting:
 class _Resumable(partial):
     """A function that submitit may call again where its job was ended: it goes on from what it saved."""
 
+    def __call__(self, *arguments: Any) -> Any:
+        if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+            signal.signal(signal.SIGTERM, _await_the_end)
+        return super().__call__(*arguments)
+
     def checkpoint(self, *arguments: Any) -> Any:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, *arguments)
+
+
+def _await_the_end(number: int, frame: Any) -> None:
+    """Wait to be killed: SLURM queues a preempted job again only if it did not end within its grace time."""
+    while True:
+        time.sleep(60)

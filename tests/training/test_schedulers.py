@@ -4,8 +4,10 @@ import importlib.util
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -145,6 +147,31 @@ def test_a_job_that_fails_is_tried_again_and_named_with_the_last_lines_of_its_er
     assert len(list((tmp_path / "jobs").glob("*_log.out"))) == 2
 
 
+def slurm_answers() -> bool:
+    return bool(shutil.which("sinfo")) and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not slurm_answers(), reason="needs SLURM")
+def test_jobs_of_slurm_that_are_preempted_or_at_their_limit_go_on(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("TCL_HOME", str(tmp_path))
+    configs, serial = sweep(2, "slurm"), sweep(2, "serial")
+    options = {"cpus-per-task": 1}
+    with Scheduler("slurm", slurm_gpus=0, slurm_options=options).executor() as executor:
+        jobs = tmp_path / "runs" / "slurm"
+        submit = threading.Thread(target=train_grid, args=(configs, executor))
+        submit.start()
+        for number, command in enumerate((["scontrol", "requeue"], ["scancel", "--signal=USR2"])):
+            while not (configs[number].run_path / layout.PREVIOUS_CHECKPOINT).exists():
+                time.sleep(0.1)
+            (job,) = {path.name.split("_")[0] for path in jobs.glob("*_submitted.pkl")}
+            subprocess.run([*command, f"{job}_{number}"], check=True)
+        submit.join()
+    train_grid(serial)
+    assert_equal_to_the_bit(configs, serial)
+    assert "Requeued job" in (jobs / f"{job}_1_0_log.out").read_text()
+
+
 @pytest.fixture
 def sbatch(tmp_path, monkeypatch):
     """A stand-in for SLURM's sbatch, which only takes the script that submitit wrote."""
@@ -195,7 +222,7 @@ def test_without_a_scheduler_the_grid_trains_here():
         ({"scheduler": "condor"}, "scheduler='condor': must be 'local', 'slurm' or the address of a Dask"),
         ({"scheduler": 8786}, "scheduler=8786: must be a valid string, or None"),
         ({"workers": 0}, "workers=0: must be greater than or equal to 1, or None"),
-        ({"slurm_minutes": 0.5}, "slurm_minutes=0.5: must be a valid integer"),
+        ({"slurm_minutes": 4}, "slurm_minutes=4: must be greater than or equal to 5"),
         ({"slurm_gpus": -1}, "slurm_gpus=-1: must be greater than or equal to 0"),
         ({"slurm_options": ["mem"]}, r"slurm_options=\['mem'\]: must be a valid dictionary"),
         ({"scheduler": "tcp://127.0.0.1:1"}, "no Dask scheduler answers there within 5 s .*refused"),
