@@ -20,15 +20,19 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import Annotated, BinaryIO, Literal, NamedTuple, Protocol
 
 import numpy as np
 import psutil
+from annotated_types import Len
 from joblib import Parallel, cpu_count, delayed
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from tcl_lib.data.events.frames import count_frames
 from tcl_lib.data.events.recordings import Events
 from tcl_lib.utils import files
+from tcl_lib.utils.checks import AtLeast1, NotNegative
 from tcl_lib.utils.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -49,6 +53,17 @@ class Recording(Protocol):
 
     def content_hash(self) -> bytes:
         """Return the SHA-256 of what the recording is read from."""
+
+
+@with_config(ConfigDict(strict=True))
+class Info(TypedDict):
+    """The description of frames in frames.json."""
+
+    dtype: Literal["uint8", "uint16"]
+    shape: Annotated[list[AtLeast1], Len(5, 5)]
+    checksum: NotNegative
+    hashes: str  # in hexadecimal digits, one after another
+    bad: list[tuple[NotNegative, str]]
 
 
 class Frames(NamedTuple):
@@ -87,12 +102,12 @@ def cached_frames(
     return Frames(counts, hashes.reshape(len(recordings), -1), bad)
 
 
-def _read(folder: Path, recordings: Sequence[Recording]) -> dict | None:
+def _read(folder: Path, recordings: Sequence[Recording]) -> Info | None:
     """Return the description of frames made earlier, None if they must be made."""
     if not (folder / INFO).exists():
         return None
     try:
-        info = json.loads(bytes(files.read_sealed(folder / INFO)))
+        info = _description(folder, len(recordings))
         if _checksum(folder / FRAMES) != info["checksum"]:
             raise files.Damaged(f"{folder / FRAMES}: is damaged (its checksum does not match)")
     except (OSError, files.Damaged) as error:
@@ -100,6 +115,23 @@ def _read(folder: Path, recordings: Sequence[Recording]) -> dict | None:
         return None
     # a recording may have become readable, for example after a change of permissions
     return info if all(isinstance(_events(recordings[index]), str) for index, _ in info["bad"]) else None
+
+
+def _description(folder: Path, count: int) -> Info:
+    """Return the description of the frames of `count` recordings. Raises Damaged where it does not fit."""
+    content = bytes(files.read_sealed(folder / INFO))
+    try:
+        info = TypeAdapter(Info).validate_json(content)
+        digests = len(bytes.fromhex(info["hashes"]))
+    except ValueError as error:  # ValidationError is a ValueError
+        short = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise files.Damaged(f"{folder / INFO}: is damaged ({short})") from error
+    fits = info["shape"][0] == count and digests == count * hashlib.sha256().digest_size
+    if not fits or any(index >= count for index, _ in info["bad"]):
+        raise files.Damaged(f"{folder / INFO}: is damaged (it is of other recordings)")
+    if (folder / FRAMES).stat().st_size != math.prod(info["shape"]) * np.dtype(info["dtype"]).itemsize:
+        raise files.Damaged(f"{folder / FRAMES}: is damaged (its size does not fit)")
+    return info
 
 
 def _checksum(path: Path) -> int:

@@ -21,6 +21,7 @@ from filelock import FileLock
 from tcl_lib.data.events.cache import cached_frames
 from tcl_lib.data.events.frames import count_frames
 from tcl_lib.data.events.recordings import Events, RecordingFile
+from tcl_lib.utils import files
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 COUNT = 60
@@ -141,6 +142,38 @@ def test_cached_frames_counts_damaged_frames_again_with_a_warning(
         warnings.simplefilter("error")
         assert (frames(recordings, tmp_path).counts == right).all()
     assert made(caplog) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hashes": "zz"},
+        {"hashes": "00"},
+        {"shape": [8]},
+        {"shape": [8, 3, 2, 34, 35]},
+        {"shape": [7, 3, 2, 34, 34]},
+        {"dtype": "object"},
+        {"bad": [[8, "no"]]},
+        {"bad": [0]},
+        {"checksum": "1"},
+        None,
+    ],
+    ids=str,
+)
+def test_cached_frames_counts_again_where_their_description_does_not_fit(
+    recordings, tmp_path, caplog, change
+):
+    recordings = recordings[:8]
+    right = frames(recordings, tmp_path)
+    path = cache_file(tmp_path, "frames.json")
+    info = json.loads(bytes(files.read_sealed(path)))
+    files.write_sealed(path, json.dumps(info | change if change else [info]).encode())
+    caplog.clear()
+    with pytest.warns(UserWarning, match=r"/frames(\.json)?: is damaged .*; making the frames again"):
+        again = frames(recordings, tmp_path)
+    assert (again.counts == right.counts).all()
+    assert (again.hashes == right.hashes).all()
+    assert made(caplog) == 8
 
 
 @pytest.mark.parametrize("name", ["frames", "frames.json"])
