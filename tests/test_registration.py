@@ -464,6 +464,20 @@ def load_run_of(rows, loss):
     return runs.load_run(rows[rows["loss"] == loss]["path"].iloc[0])
 
 
+def test_run_of_a_loss_of_a_notebook_says_to_register_it(tiny):
+    def last_one(logits, labels):
+        return losses.ce(logits[-1:], labels)
+
+    tcl_lib.register_loss("last_one", label="Last one", ce_term=last_one)
+    path = tcl_lib.train(tiny(loss="last_one", epochs=1), verbose=False).path
+    del LOSSES["last_one"]
+    with pytest.raises(
+        ValueError, match=r"loss='last_one': must be .*; first register the run's own loss"
+    ) as caught:
+        tcl_lib.load_run(path)
+    assert "measure_again" not in str(caught.value)  # it would need the loss, too
+
+
 def test_run_of_a_loss_that_is_not_registered_says_what_to_import(tiny, plugin, tmp_path):
     run = tcl_lib.train(tiny(loss="last_step", plugin=str(plugin), epochs=1), verbose=False)
     assert tcl_lib.load_run(run.path).config.identity() == run.config.identity()

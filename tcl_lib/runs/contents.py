@@ -135,7 +135,12 @@ def config_of(description: dict[str, Any], file: Path) -> RunConfig:
             " give another run_name, or overwrite=True"
         )
     plugin = parameters.get("plugin")
-    first = f"; first call tcl_lib.import_plugin({plugin!r})" if plugin else layout.repair(file)
+    if plugin:
+        first = f"; first call tcl_lib.import_plugin({plugin!r})"
+    elif description.get("code"):
+        first = "; first register the run's own loss or backbone, as where it was trained"
+    else:
+        first = layout.repair(file)
     try:
         config = RunConfig(**parameters | {"plugin": None})
     except ValueError as error:
