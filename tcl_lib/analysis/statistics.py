@@ -23,9 +23,12 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "no finished run to show: train some with train.ipynb or ablation.ipynb,"
             " or set runs_dir='runs/reference' for the runs that come with the project"
         )
-    again = table.duplicated(["setting", "variant", "seed"])
-    for row in table[again].itertuples():
-        warnings.warn(f"skipped {row.path}: another folder holds the same run", stacklevel=2)
+    run = ["setting", "variant", "seed"]
+    again = table.duplicated(run)
+    other = again & ~table.duplicated([*run, *table.columns.intersection(["fingerprint"])])
+    for row, differs in zip(table[again].itertuples(), other[again], strict=True):
+        words = ", on other data" if differs else ""
+        warnings.warn(f"skipped {row.path}: another folder holds the same run{words}", stacklevel=2)
     found: dict[str, pd.DataFrame] = {}
     for setting, rows in table[~again].groupby("setting", sort=False):
         name = _short(rows.iloc[0])
@@ -181,12 +184,18 @@ def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
 
 
 def mixed(rows: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> str:
-    """Return a sentence if a difference to the baseline is one between other surroundings, else "".
+    """Return what a caption says of runs on different data, or in different surroundings, else "".
 
-    `rows` is a table of runs. Surroundings are the columns threads and processor; nothing is said of a run
-    that does not know its own.
+    `rows` is a table of runs. Data are its column fingerprint, surroundings the columns threads and
+    processor, compared in each difference to the baseline. Nothing is said of a run that does not know its
+    own.
     """
-    found = []
+    sentences, found = [], []
+    if "fingerprint" in rows:
+        known = rows.dropna(subset="fingerprint")
+        tests = known["fingerprint"].str.split().str[-1]  # the same for every seed of a setting
+        if tests.nunique() > 1 or (known.groupby("seed")["fingerprint"].nunique() > 1).any():
+            sentences.append("Not all runs are of the same data: their fingerprints differ.")
     for column, words in {"threads": "numbers of threads", "processor": "kinds of processor"}.items():
         if column in rows:
             known = rows.dropna(subset=column)
@@ -197,12 +206,12 @@ def mixed(rows: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> str:
             if values:
                 named = (f"{value:g}" if column == "threads" else value for value in values)
                 found.append(f"{words} ({', '.join(named)})")
-    if not found:
-        return ""
-    return (
-        f"Some differences are between runs with different {' and '.join(found)}: that alone changes the"
-        " numbers of a seed."
-    )
+    if found:
+        sentences.append(
+            f"Some differences are between runs with different {' and '.join(found)}: that alone changes the"
+            " numbers of a seed."
+        )
+    return " ".join(sentences)
 
 
 def energy_by_layer(operations: pd.DataFrame) -> pd.DataFrame:

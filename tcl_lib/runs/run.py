@@ -100,6 +100,12 @@ class Run:
         return self.description["data"]["classes"]
 
     @property
+    def fingerprint(self) -> str | None:
+        """The fingerprints of the training, validation and test data; None where an early version made it."""
+        parts = self.description["data"].get("fingerprint")
+        return parts and " ".join(parts[name] for name in ("train", "validation", "test"))
+
+    @property
     def threads(self) -> int | None:
         """The number of CPU threads that the run was trained with; None where an early version made it."""
         found = THREADS.search(self.description.get("machine", ""))

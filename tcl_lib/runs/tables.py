@@ -39,7 +39,8 @@ def load_runs(root: str | Path | None = None) -> pd.DataFrame:
 
 
 def table(found: Run | Iterable[Run] | pd.DataFrame) -> pd.DataFrame:
-    """Return one row a run: name, path, data, setting, variant, threads, processor, parameters and results.
+    """Return one row a run: name, path, data, setting, variant, threads, processor, fingerprint,
+    parameters and results.
 
     Runs of one setting may be compared. Those of one setting and one variant differ only in the seed and may
     be averaged. The number of samples is part of the setting. A table of runs is returned as it is.
@@ -77,6 +78,7 @@ def _row(run: Run) -> dict:
     labels = {"name": run.name, "path": str(run.path), "data": run.config.data_label}
     labels |= {"setting": run.setting, "variant": run.config.variant}
     labels |= {"threads": run.threads, "processor": run.processor}
+    labels |= {"fingerprint": run.fingerprint}
     return labels | run.config.to_dict() | run.result
 
 

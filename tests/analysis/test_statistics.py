@@ -194,6 +194,32 @@ def test_mixed_says_nothing_of_pairs_that_are_alike_or_unknown(rows):
     assert statistics.mixed(surroundings(*rows)[["variant", "seed"]]) == ""
 
 
+@pytest.mark.parametrize(
+    ("prints", "said"),
+    [
+        (["a v t", "a v t", "b w t", "b w t"], False),  # another seed draws other training samples
+        (["a v t", "a v t", None, None], False),  # unknown
+        (["a v t", "x v t", "b w t", "b w t"], True),
+        (["a v t", "a v t", "b w x", "b w x"], True),
+    ],
+)
+def test_mixed_says_that_runs_are_of_different_data(prints, said):
+    rows = surroundings(*((variant, seed, 1, "EPYC") for seed in (0, 1) for variant in ("CE", "TCL")))
+    words = "Not all runs are of the same data: their fingerprints differ."
+    assert statistics.mixed(rows.assign(fingerprint=prints)) == (words if said else "")
+    rows["threads"] = [1, 2, 1, 1]
+    both = statistics.mixed(rows.assign(fingerprint=prints))
+    assert both.startswith(words) == said
+    assert both.endswith("numbers of threads (1, 2): that alone changes the numbers of a seed.")
+
+
+def test_a_run_that_is_there_twice_on_different_data_is_named(made):
+    first, again = made(loss="ce"), made(loss="ce", run_name="z")
+    table = runs.load_runs(first.run_path.parent)
+    with pytest.warns(UserWarning, match=f"^skipped {again.run_path}: another folder holds the same run, on"):
+        statistics.settings(table.assign(fingerprint=["a v t", "a v x"]))
+
+
 def test_settings_stay_apart(made):
     root = made(loss="ce").run_path.parent
     made(loss="ce", seed=1)

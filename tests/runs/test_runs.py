@@ -233,6 +233,18 @@ def test_table_says_what_a_run_was_trained_on(finished, description, threads, pr
     assert (row["threads"], row["processor"]) == (threads, processor)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_table_holds_the_fingerprint_of_the_data(finished, known):
+    path = finished().run_path
+    content = contents.read_description(path)
+    content["data"]["fingerprint"] = {"test": "c", "validation": "b", "train": "a"}
+    if not known:  # as early versions
+        del content["data"]["fingerprint"]
+    layout.write_json(path / layout.CONFIG, content)
+    seal(path)
+    assert load_runs(path.parent)["fingerprint"].tolist() == ["a b c" if known else None]
+
+
 def test_tables_of_runs_below_each_other(finished, recwarn):
     table = load_runs(finished(loss="ce", seed=3).run_path.parent)
     finished(loss="tcl", temperature=0.2)
