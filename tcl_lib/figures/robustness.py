@@ -35,12 +35,12 @@ def robustness(table: pd.DataFrame, width: float = DOUBLE) -> Figure:
         f"first {step} minus all {last}": (by_step[1] - by_step[last], "percentage points"),
     }
     figure, axes = panels(len(shown), width, height=2.2, margin=0.7)
+    axes[1].sharey(axes[0])
     for axis, (name, (values, unit)) in zip(axes, shown.items(), strict=True):
         for label, rows, drawn in variants(values.rename("value").reset_index()):
             points = over_seeds(rows, "severity", "value")
             axis.errorbar(points.mean.index, points.mean, points.reach, label=label, elinewidth=0.5, **drawn)
         axis.set(title=name, xlabel="severity of the corruption", ylabel=unit)
-    axes[1].set_ylim(axes[0].get_ylim())
     kinds = ", ".join(sorted(set(table["corruption"]) - {"clean"})).replace("_", " ")
     title(figure, one_setting(table), f"mean over {kinds}", BARS if spread(table) else "one seed")
     legend(figure, entries(axes[0]))

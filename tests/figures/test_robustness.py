@@ -33,5 +33,6 @@ def test_robustness_shows_the_mean_over_corruptions_and_seeds():
     assert curves[1]["CE (2 seeds)"] == [82.5, 77.5, 72.5]
     assert curves[2]["STCL (2 seeds)"] == pytest.approx([-2, -2, -2])
     assert whole.get_ylim() == first.get_ylim()
+    assert first.get_ylim()[0] < 72.5 - 0.5  # the lowest seed is seen
     assert difference.get_ylabel() == "percentage points"
     assert "mean over blur, jpeg" in figure.get_suptitle()
