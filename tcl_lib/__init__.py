@@ -9,7 +9,7 @@ _getattr, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         *("config", "registry", "registration", "neurons", "fused", "backbones", "losses", "stepwise"),
-        *("data", "runs", "training", "analysis", "figures", "export", "sharing", "utils"),
+        *("data", "runs", "training", "analysis", "figures", "explore", "export", "sharing", "utils"),
     ],
     submod_attrs={
         "config": ["RunConfig"],

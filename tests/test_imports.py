@@ -28,6 +28,7 @@ BELOW = {
     "analysis": {*HEART, *CONFIG, "stepwise", "data", "runs", "utils"},
     "figures": CONFIG | {"runs", "utils"},
     "training": {*HEART, *CONFIG, "data", "runs", "analysis", "utils"},
+    "explore": {*HEART, *CONFIG, "data", "runs", "analysis", "training", "figures", "utils"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -1,7 +1,6 @@
 """What is measured on a trained network, and what is computed from tables of runs.
 
-Loaded when used: only `activity`, `evaluation`, `recalibration`, `robustness`
-and `stopping` import torch.
+Loaded when used: `policies`, `similarity`, `statistics`, `tables` and `tsne` import no torch.
 """
 
 import lazy_loader
@@ -9,8 +8,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("activity", "evaluation", "policies", "recalibration", "similarity"),
-        *("robustness", "statistics", "stopping", "tables", "tsne"),
+        *("activity", "evaluation", "policies", "recalibration", "robustness", "similarity"),
+        *("statistics", "stopping", "tables", "trace", "tsne"),
     ],
     submod_attrs={"policies": ["anytime", "frontier"], "stopping": ["stop_when_sure"]},
 )

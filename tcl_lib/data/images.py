@@ -66,6 +66,10 @@ class ImageData(Data):
             stored, generator, flip=config.flips, cutout=config.cutout, autoaugment=config.autoaugment
         )
 
+    def pictures(self, stored: Tensor) -> np.ndarray:
+        """Return the images themselves: uint8 [B, 1, C, H, W]."""
+        return stored[:, None].numpy()
+
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
         """Return the first training images and their views, one image per column."""
         images = self.train[:8]

@@ -80,6 +80,10 @@ class Data(ABC):
         """Return the network's input for augmented views of the samples: float [..., V*B, C, H, W]."""
 
     @abstractmethod
+    def pictures(self, stored: Tensor) -> np.ndarray:
+        """Return B stored samples for the eye: uint8 [B, T, C, H, W], T = 1 for images, C = 1 or 3."""
+
+    @abstractmethod
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
         """Return pictures of the first training samples and their views: uint8 [rows, columns, C, H, W], and
         the names of the rows.

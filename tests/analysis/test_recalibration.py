@@ -49,7 +49,7 @@ class Made(Data):
     def views(self, stored, config, generator):
         raise AssertionError("recalibration needs no augmentation")
 
-    preview = views
+    preview = pictures = views
 
 
 def made(frames: bool = False) -> Made:

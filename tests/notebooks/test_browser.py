@@ -17,6 +17,7 @@ import pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from tcl_lib import RunConfig, train
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 pytestmark = pytest.mark.browser
@@ -38,6 +39,7 @@ PARAMETERS = {
     "ablation": {"epochs": 2, "seeds": [0, 1], "positives": [["class"], ["class", "time"]]},
     "similarity": {"runs_dir": "runs/reference"},
     "figures": {"runs_dir": "runs/reference"},
+    "explore": {"select": None},
     "benchmark": {"time_steps": [1, 2], "long_time_steps": 4, "batch_size": 16, "rounds": 2},
 }
 NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -52,9 +54,20 @@ def folder(tmp_path_factory):
         places = {"runs_dir": str(root / "runs")} | ({} if name == "train" else {"figures_dir": str(root)})
         if name == "benchmark":
             places = {"folder": str(root)}
+        if name == "explore":
+            places = {"runs_dir": str(root / "networks")}
         changed = parameterize_notebook(notebook, places | parameters)
         nbformat.write(changed, root / f"{name}.ipynb")
     return root
+
+
+@pytest.fixture(scope="module")
+def networks(folder):
+    """Runs for explore.ipynb: two of digits, two of moving digits."""
+    for dataset, epochs in (("digits", 3), ("moving_digits", 2)):
+        for loss in ("ce", "tcl"):
+            config = RunConfig(dataset=dataset, loss=loss, epochs=epochs, runs_dir=str(folder / "networks"))
+            train(config, verbose=False)
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +127,8 @@ def test_every_notebook_is_here():
     assert sorted(PARAMETERS) == NOTEBOOKS
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_runs_in_jupyterlab(folder, lab, chromium, name):
-    # tall enough to see the training cell move
-    page = chromium.new_page(viewport={"width": 1400, "height": 3400})
+def run_all(page, lab: str, name: str) -> set[str]:
+    """Open a notebook, run all its cells, and return the lines of progress bars that were seen."""
     page.goto(f"{lab}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}")
     page.locator(".jp-Notebook").wait_for(timeout=60_000)
     patience = time.monotonic() + 600
@@ -136,6 +147,14 @@ def test_runs_in_jupyterlab(folder, lab, chromium, name):
             if "step/s" in line and not moving:
                 page.screenshot(path=SCREENSHOTS / f"{name}-running.png")
             moving |= {line} if "step/s" in line else set()
+    return moving
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_runs_in_jupyterlab(folder, networks, lab, chromium, name):
+    # tall enough to see the training cell move
+    page = chromium.new_page(viewport={"width": 1400, "height": 3400})
+    moving = run_all(page, lab, name)
     if name in ("train", "ablation"):
         assert len(moving) > 2, "no progress was seen while training"
 
@@ -158,5 +177,53 @@ def test_runs_in_jupyterlab(folder, lab, chromium, name):
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     shown = sum("image/png" in output.get("data", {}) for output in outputs)
-    assert shown >= (1 if name == "benchmark" else 2)
+    assert shown >= {"benchmark": 1, "explore": 0}.get(name, 2)  # explore.ipynb shows widgets
     assert sharp == [True] * shown
+
+
+def test_every_widget_of_explore_changes_the_pictures(networks, lab, chromium):
+    page = chromium.new_page(viewport={"width": 1400, "height": 3400})
+    run_all(page, lab, "explore")
+    images = page.locator("img.widget-image")
+    assert images.count() == 3
+
+    def widget(label: str):
+        return page.locator(".jupyter-widgets").filter(has=page.locator(f"label:text-is('{label}')")).last
+
+    def choose(label: str, index: int):
+        return lambda: widget(label).locator("select").select_option(index=index)
+
+    def slide(label: str):
+        return lambda: widget(label).locator(".noUi-handle").press("ArrowRight")
+
+    def sources() -> list[str]:
+        return images.evaluate_all("found => found.map(img => img.src)")
+
+    both, all_three = [True, True, False], [True, True, True]
+    changes = {
+        "step": (slide("time step t"), both),
+        "layer": (choose("potentials", 0), both),
+        "sample": (slide("test sample"), both),
+        "gallery": (choose("only one right", 1), both),
+        "right": (choose("right", 0), [False, True, True]),
+        "left": (choose("left", 1), [True, False, True]),
+        "data": (choose("data", 1), all_three),
+        "play": (lambda: page.locator(".widget-play button").first.click(), both),
+    }
+    seconds = {}
+    for name, (change, expected) in changes.items():
+        before, since = sources(), time.monotonic()
+        change()
+        first = expected.index(True)
+        while sources()[first] == before[first]:
+            assert time.monotonic() - since < 20, f"{name} changed nothing"
+            page.wait_for_timeout(20)
+        seconds[name] = round(time.monotonic() - since, 2)
+        page.wait_for_timeout(2000)
+        changed = [one != other for one, other in zip(before, sources(), strict=True)]
+        assert changed == expected, name
+        page.screenshot(
+            path=SCREENSHOTS / f"explore-{name}.png", clip={"x": 0, "y": 0, "width": 1400, "height": 2600}
+        )
+    print("seconds until the pictures changed:", seconds)
+    page.close()

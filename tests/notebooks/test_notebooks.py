@@ -241,6 +241,8 @@ def test_a_reading_notebook_runs_no_network(ablation, notebook):
         ("similarity", {"seed": -1}, "seed=-1: must be greater than or equal to 0"),
         ("figures", {"figures_dir": 3}, "figures_dir=3: must be a valid string, or None"),
         ("figures", {"runs_dir": "/nowhere"}, "/nowhere: is not a folder of runs"),
+        ("explore", {"selected": "seed == 0"}, "unknown parameter selected, did you mean select?"),
+        ("explore", {"select": "los == 'ce'"}, "unknown column los; near it is loss"),
         ("figures", {"runs_dir": "tests"}, "no finished run to show: train some with train.ipynb"),
     ],
 )

@@ -85,6 +85,10 @@ class EventData(Data):
             return frames
         return augment_frames(frames, generator, flip=config.flips, kind=config.event_augmentation)
 
+    def pictures(self, stored: Tensor) -> np.ndarray:
+        """Return frames with ON orange and OFF blue on white: uint8 [B, T, 3, H, W]."""
+        return _coloured(self.frames(stored))
+
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
         """Return the first training recordings and their views, one time step (of up to ten) per column."""
         frames = self.frames(self.train[:2])

@@ -1,0 +1,9 @@
+"""Two trained networks and a test sample, side by side: what `notebooks/explore.ipynb` shows."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["app", "gallery", "models", "mosaics", "page", "picture"],
+    submod_attrs={"app": ["Explorer"], "models": ["Model", "load_models"]},
+)
