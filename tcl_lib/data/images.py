@@ -14,6 +14,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from tcl_lib.config import RunConfig
 from tcl_lib.data.augment import augment
+from tcl_lib.data.draws import Draws
 from tcl_lib.data.folder import load_folder
 from tcl_lib.data.parts import Data, Split, stratified_order
 from tcl_lib.utils import paths
@@ -53,18 +54,16 @@ class ImageData(Data):
         mean, std = (moment.to(stored.device)[:, None, None] for moment in self.mean_and_std)
         return ((stored - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+    def views(self, stored: Tensor, config: RunConfig, draws: Draws) -> Tensor:
         """Return augmented views of the images as inputs, one view after another: float [V*B, C, H, W]."""
-        views = [self.augmented(stored, config, generator) for _ in range(config.num_views)]
+        views = [self.augmented(stored, config, draws) for _ in range(config.num_views)]
         return self.inputs(torch.cat(views))
 
-    def augmented(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+    def augmented(self, stored: Tensor, config: RunConfig, draws: Draws) -> Tensor:
         """Return one view of every image, augmented as the config says: uint8 [B, C, H, W] -> uint8."""
         if not config.augment:
             return stored
-        return augment(
-            stored, generator, flip=config.flips, cutout=config.cutout, autoaugment=config.autoaugment
-        )
+        return augment(stored, draws, flip=config.flips, cutout=config.cutout, autoaugment=config.autoaugment)
 
     def pictures(self, stored: Tensor) -> np.ndarray:
         """Return the images themselves: uint8 [B, 1, C, H, W]."""
@@ -73,8 +72,8 @@ class ImageData(Data):
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
         """Return the first training images and their views, one image per column."""
         images = self.train[:8]
-        generator = Generator().manual_seed(config.seed)
-        rows = [images, *(self.augmented(images, config, generator) for _ in range(config.num_views))]
+        draws = Draws(Generator().manual_seed(config.seed), len(images))
+        rows = [images, *(self.augmented(images, config, draws) for _ in range(config.num_views))]
         return torch.stack(rows).numpy(), [
             "stored",
             *(f"view {view + 1}" for view in range(config.num_views)),

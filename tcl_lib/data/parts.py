@@ -11,9 +11,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from tcl_lib.config import RunConfig
+from tcl_lib.data.draws import Draws
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Data(ABC):
         """Return the network's input for B stored samples without augmentation: float [..., B, C, H, W]."""
 
     @abstractmethod
-    def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+    def views(self, stored: Tensor, config: RunConfig, draws: Draws) -> Tensor:
         """Return the network's input for augmented views of the samples: float [..., V*B, C, H, W]."""
 
     @abstractmethod

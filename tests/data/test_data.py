@@ -128,7 +128,7 @@ def test_inputs_of_one_colour_do_not_divide_by_zero():
 
 
 def test_training_batches_are_view_by_view(monkeypatch):
-    monkeypatch.setattr(ImageData, "augmented", lambda self, stored, config, generator: stored)
+    monkeypatch.setattr(ImageData, "augmented", lambda self, stored, config, draws: stored)
     config = RunConfig(loss="stcl", batch_size=16)
     data = load_data(config)
     images, labels = next(training_batches(data, config, epoch=1))
@@ -282,3 +282,17 @@ def test_training_batches_start_at_any_batch(dataset):
         for (images, labels), (others, other_labels) in zip(rest, whole[start:], strict=True):
             assert torch.equal(images, others)
             assert torch.equal(labels, other_labels)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "moving_digits"])
+def test_training_batches_in_parts_hold_the_images_of_the_whole_batch(dataset):
+    """One batch of 50 samples in two views, which four processes cannot share evenly."""
+    config = RunConfig(dataset=dataset, loss="stcl", time_steps=2, train_size=50)
+    data = load_data(config)
+    ((images, labels),) = training_batches(data, config, epoch=2)
+    parts = [next(training_batches(data, config, epoch=2, part=(i, 4))) for i in range(4)]
+    samples = images.dim() - 4
+    assert [len(part.movedim(samples, 0)) // 2 for part, _ in parts] == [13, 13, 12, 12]
+    by_view = [part.unflatten(samples, (2, -1)) for part, _ in parts]
+    assert torch.equal(torch.cat(by_view, samples + 1).flatten(samples, samples + 1), images)
+    assert all(torch.equal(of_all, labels) for _, of_all in parts)

@@ -7,7 +7,9 @@ gives the same views on every device.
 import math
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
+
+from tcl_lib.data.draws import Draws
 
 # TET's limit, for frames of 48 pixels; smaller frames move less.
 ROLL, ROLL_SIDE = 5, 48
@@ -15,7 +17,7 @@ ANGLE = 30.0  # degrees, from NDA's code, for rotation and shear
 HOLE = 6  # from NDA's cutout: a square of up to a sixth of the frame's side, 8 of 48 pixels
 
 
-def augment_frames(frames: Tensor, generator: Generator, *, flip: bool, kind: str) -> Tensor:
+def augment_frames(frames: Tensor, draws: Draws, *, flip: bool, kind: str) -> Tensor:
     """Return one augmented view of every sample: float [B, T, 2, H, W] -> float [B, T, 2, H, W].
 
     Args:
@@ -32,15 +34,15 @@ def augment_frames(frames: Tensor, generator: Generator, *, flip: bool, kind: st
         torch.ones(batch, height, width, dtype=torch.bool),
     )
     if kind == "nda":
-        chosen = torch.randint(4, (batch, 1, 1), generator=generator)
+        chosen = draws.integers(0, 4, 1, 1)
         rolled, rotated, sheared, cut = (chosen == index for index in range(4))
-        rows, columns = _turned(batch, height, width, rotated, sheared, generator)
+        rows, columns = _turned(height, width, rotated, sheared, draws)
         seen = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        seen &= ~(_squares(batch, height, width, generator) & cut)
-    rows = (rows + _shifts(batch, height, generator) * rolled) % height
-    columns = (columns + _shifts(batch, width, generator) * rolled) % width
+        seen &= ~(_squares(height, width, draws) & cut)
+    rows = (rows + _shifts(height, draws) * rolled) % height
+    columns = (columns + _shifts(width, draws) * rolled) % width
     if flip:
-        heads = torch.rand(batch, 1, 1, generator=generator) < 0.5
+        heads = draws.uniform(1, 1) < 0.5
         columns = torch.where(heads, width - 1 - columns, columns)
 
     source = (rows * width + columns).flatten(1).to(frames.device)[:, None]  # [B, 1, H*W]
@@ -49,11 +51,9 @@ def augment_frames(frames: Tensor, generator: Generator, *, flip: bool, kind: st
     return view.view(frames.shape)
 
 
-def _turned(
-    batch: int, height: int, width: int, rotated: Tensor, sheared: Tensor, generator: Generator
-) -> tuple[Tensor, Tensor]:
+def _turned(height: int, width: int, rotated: Tensor, sheared: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     """Return the source row and column of every pixel, possibly outside: int64 [B, H, W] each."""
-    angle = random_angles(batch, generator)[:, None, None]
+    angle = random_angles(draws)[:, None, None]
     turn, slant = angle * rotated, torch.tan(angle) * sheared
     y = (torch.arange(height) - (height - 1) / 2)[:, None]
     x = (torch.arange(width) - (width - 1) / 2)[None, :]
@@ -62,22 +62,22 @@ def _turned(
     return rows.round().long(), columns.round().long()
 
 
-def random_angles(batch: int, generator: Generator) -> Tensor:
+def random_angles(draws: Draws) -> Tensor:
     """Return angles of up to 30 degrees either way, in radians: float [B]."""
-    return (2 * torch.rand(batch, generator=generator) - 1) * math.radians(ANGLE)
+    return (2 * draws.uniform() - 1) * math.radians(ANGLE)
 
 
-def _shifts(batch: int, size: int, generator: Generator) -> Tensor:
+def _shifts(size: int, draws: Draws) -> Tensor:
     limit = min(ROLL, round(size * ROLL / ROLL_SIDE))
-    return torch.randint(-limit, limit + 1, (batch, 1, 1), generator=generator)
+    return draws.integers(-limit, limit + 1, 1, 1)
 
 
-def _squares(batch: int, height: int, width: int, generator: Generator) -> Tensor:
+def _squares(height: int, width: int, draws: Draws) -> Tensor:
     """Return a mask with a square at a random place in each sample: bool [B, H, W]."""
-    side = torch.randint(1, max(1, min(height, width) // HOLE) + 1, (batch, 1), generator=generator)
+    side = draws.integers(1, max(1, min(height, width) // HOLE) + 1, 1)
 
     def covered(size: int) -> Tensor:
-        first = torch.randint(0, size, (batch, 1), generator=generator)
+        first = draws.integers(0, size, 1)
         index = torch.arange(size)
         return (index >= first) & (index < first + side)  # [B, size]
 

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from tcl_lib.config import RunConfig
+from tcl_lib.data.draws import Draws
 from tcl_lib.data.duplicates import check_duplicates
 from tcl_lib.data.events.augment import augment_frames
 from tcl_lib.data.events.cache import Recording, cached_frames
@@ -73,17 +74,17 @@ class EventData(Data):
         """Return the network's input: float [T, B, 2, H', W']."""
         return self.frames(stored).transpose(0, 1)
 
-    def views(self, stored: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+    def views(self, stored: Tensor, config: RunConfig, draws: Draws) -> Tensor:
         """Return augmented views as inputs, one view after another: float [T, V*B, 2, H', W']."""
         frames = self.frames(stored)
-        views = [self.augmented(frames, config, generator) for _ in range(config.num_views)]
+        views = [self.augmented(frames, config, draws) for _ in range(config.num_views)]
         return torch.cat(views).transpose(0, 1)
 
-    def augmented(self, frames: Tensor, config: RunConfig, generator: Generator) -> Tensor:
+    def augmented(self, frames: Tensor, config: RunConfig, draws: Draws) -> Tensor:
         """Return one view of every recording, augmented as the config says: [B, T, 2, H, W]."""
         if not config.augment:
             return frames
-        return augment_frames(frames, generator, flip=config.flips, kind=config.event_augmentation)
+        return augment_frames(frames, draws, flip=config.flips, kind=config.event_augmentation)
 
     def pictures(self, stored: Tensor) -> np.ndarray:
         """Return frames with ON orange and OFF blue on white: uint8 [B, T, 3, H, W]."""
@@ -92,8 +93,8 @@ class EventData(Data):
     def preview(self, config: RunConfig) -> tuple[np.ndarray, list[str]]:
         """Return the first training recordings and their views, one time step (of up to ten) per column."""
         frames = self.frames(self.train[:2])
-        generator = Generator().manual_seed(config.seed)
-        rows = [frames, *(self.augmented(frames, config, generator) for _ in range(config.num_views))]
+        draws = Draws(Generator().manual_seed(config.seed), len(frames))
+        rows = [frames, *(self.augmented(frames, config, draws) for _ in range(config.num_views))]
         pictures = torch.stack(rows, 1)[:, :, :10].flatten(0, 1)  # [2 * (1 + V), up to 10, 2, H, W]
         names = len(frames) * ["counted", *(f"view {view + 1}" for view in range(config.num_views))]
         return _coloured(pictures), names

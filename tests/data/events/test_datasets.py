@@ -541,7 +541,7 @@ def test_preview_shows_a_large_sensor():
 
 @pytest.mark.parametrize("loss", ["tcl", "stcl"])
 def test_training_batches_of_frames_are_time_first_and_view_by_view(tree, monkeypatch, loss):
-    monkeypatch.setattr(EventData, "augmented", lambda self, frames, config, generator: frames)
+    monkeypatch.setattr(EventData, "augmented", lambda self, frames, config, draws: frames)
     config = folder(tree, loss=loss, batch_size=8, time_steps=3)
     data = load_data(config)
     (inputs, labels), *_ = training_batches(data, config, epoch=1)

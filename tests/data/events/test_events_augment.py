@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Generator
 
+from tcl_lib.data.draws import Draws
 from tcl_lib.data.events import augment
 from tcl_lib.data.events.augment import ROLL, augment_frames
 
@@ -17,7 +18,7 @@ def frames(batch: int = 40, steps: int = 3, height: int = 48, width: int = 48) -
 
 def views(x: torch.Tensor, seed: int = 0, **options) -> torch.Tensor:
     options = {"flip": False, "kind": "roll"} | options
-    return augment_frames(x, Generator().manual_seed(seed), **options)
+    return augment_frames(x, Draws(Generator().manual_seed(seed), len(x)), **options)
 
 
 def shift_of(view: torch.Tensor, sample: torch.Tensor, limit: int) -> tuple[int, int] | None:
@@ -68,7 +69,7 @@ def affine(sample: torch.Tensor, rows_of, columns_of) -> torch.Tensor:
 @pytest.mark.parametrize("degrees", [-29, -11, 7, 29])
 def test_augment_frames_with_nda_does_one_of_four_things(monkeypatch, degrees):
     angle = math.radians(degrees)
-    monkeypatch.setattr(augment, "random_angles", lambda batch, *_: torch.full((batch,), angle))
+    monkeypatch.setattr(augment, "random_angles", lambda draws: torch.full((draws.batch,), angle))
     x = frames(40, 2, 15, 13)
     kinds = []
     for view, sample in zip(views(x, kind="nda"), x, strict=True):
@@ -89,8 +90,17 @@ def test_augment_frames_with_nda_does_one_of_four_things(monkeypatch, degrees):
     assert set(kinds) == {"roll", "rotate", "shear", "cutout"}
 
 
+@pytest.mark.parametrize("kind", ["roll", "nda"])
+def test_augment_frames_of_a_part_equals_the_part_of_the_whole(kind):
+    x = frames(16)
+    expected = views(x, flip=True, kind=kind)
+    for rows in (slice(0, 9), slice(9, 16)):
+        part = Draws(Generator().manual_seed(0), 16, rows)
+        assert torch.equal(augment_frames(x[rows], part, flip=True, kind=kind), expected[rows])
+
+
 def test_random_angles_are_up_to_30_degrees_either_way():
-    angles = augment.random_angles(2000, Generator().manual_seed(0))
+    angles = augment.random_angles(Draws(Generator().manual_seed(0), 2000))
     assert angles.min().item() == pytest.approx(math.radians(-30), abs=0.01)
     assert angles.max().item() == pytest.approx(math.radians(30), abs=0.01)
     assert angles.mean().abs() < 0.03
