@@ -16,6 +16,7 @@ PLACEMENT = (
     *("compile", "device", "checkpoint_minutes", "runs_dir", "run_name", "resume", "overwrite"),
     "allow_duplicates",  # the data are the same, or there is no run
     "plugin",  # what it registers is in the identity, wherever it lies
+    *("tf32", "data_on_device", "devices", "num_nodes", "strategy", "sync_batch_norm"),  # see `identity`
 )
 # What a run's name spells out; everything else that differs from the defaults goes into a hash.
 NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
@@ -64,7 +65,7 @@ class RunConfig:
         projection_dim: size of the embeddings; 0 contrasts the features themselves.
         epochs: passes over the training set.
         one_step_epochs: the first of the epochs train with one time step, which takes a third of the time.
-        batch_size: samples in a batch, before views.
+        batch_size: samples in a batch, before views, on all devices together.
         optimizer: sgd (with Nesterov momentum) or adamw.
         lr: peak learning rate, after the warm-up and before the cosine decay.
         momentum: momentum of sgd.
@@ -73,7 +74,13 @@ class RunConfig:
         micro_batches: parts that the network sees a batch in; more need less memory and more time.
         precision: float32 (32-true) or bfloat16 autocast (bf16-mixed); auto becomes the faster one here.
         compile: compile the neurons: on, off, or auto: if the run is long enough; on a GPU always.
+        tf32: let a GPU round the factors of float32 products to 10 bits (TF32), which is faster.
         device: where to train.
+        data_on_device: keep the training samples in the memory of a GPU where they fit.
+        devices: GPUs that share every batch, a process each; on a CPU the number of processes.
+        num_nodes: machines with so many devices each; torchrun or srun starts the run on them.
+        strategy: auto and ddp share gradients; the third is for a backbone with parameters left unused.
+        sync_batch_norm: batch norm over the batch of all devices; False for each device its own part.
         seed: random seed of validation split, initial weights, order and augmentation.
         checkpoint_minutes: minutes of training between two checkpoints inside an epoch.
         runs_dir: folder of runs; None for runs/.
@@ -138,7 +145,13 @@ class RunConfig:
     micro_batches: checks.AtLeast1 = 1
     precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
     compile: Literal["auto", "on", "off"] = "auto"
+    tf32: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    data_on_device: bool = True
+    devices: checks.AtLeast1 = 1
+    num_nodes: checks.AtLeast1 = 1
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
+    sync_batch_norm: bool = True
     seed: checks.Seed = 0
     # output
     checkpoint_minutes: checks.Positive = 5.0
@@ -200,6 +213,11 @@ class RunConfig:
     def num_views(self) -> int:
         """Augmented views of every sample in a batch: `views`, or what the loss needs."""
         return self.loss_parameters["views"]
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that train the run together."""
+        return self.devices * self.num_nodes
 
     @property
     def code(self) -> dict[str, str]:
@@ -278,6 +296,9 @@ class RunConfig:
             identity["code"] = self.code
         if self.device in ("cuda", "mps"):  # compiled neurons may round otherwise there; on a CPU they do not
             identity["compile"] = "on" if self.compile == "auto" else self.compile
+            identity |= {"tf32": True} if self.tf32 else {}
+        if self.processes > 1 and (self.micro_batches > 1 or not self.sync_batch_norm):
+            identity["processes"] = self.processes  # which samples batch norm joins depends on it
         if not self._facts.own_folder:
             del identity["data_root"]  # a named dataset is the same wherever it lies
         else:

@@ -44,6 +44,16 @@ def check(config: "RunConfig") -> None:
             f"micro_batches={config.micro_batches}: must leave at least two samples of a batch"
             f" (batch_size={config.batch_size}) in each part"
         )
+    if config.batch_size % config.processes:
+        raise ValueError(
+            f"batch_size={config.batch_size}: must be a multiple of devices * num_nodes ({config.processes})"
+        )
+    if config.batch_size < 2 * config.micro_batches * config.processes:
+        raise ValueError(
+            f"devices={config.devices}, num_nodes={config.num_nodes}: must leave each process at least two"
+            f" samples of a batch (batch_size={config.batch_size}) in each of micro_batches="
+            f"{config.micro_batches} parts"
+        )
     if config.warmup_epochs > config.epochs:
         raise ValueError(f"warmup_epochs={config.warmup_epochs}: must be at most epochs ({config.epochs})")
     if config.one_step_epochs and config.one_step_epochs >= config.epochs:
@@ -88,6 +98,9 @@ def without_effect(values: dict) -> dict[str, str]:
         ("negatives",): {"temperature": contrast or "temperature" in ce.arguments},
         ("backbone",): {name: name in backbone.parameters for name in registry.BACKBONE_PARAMETERS},
         ("optimizer",): {"momentum": values["optimizer"] == "sgd"},
+        ("devices", "num_nodes"): dict.fromkeys(
+            ("strategy", "sync_batch_norm"), max(values["devices"], values["num_nodes"]) > 1
+        ),
     }
     return {
         name: " and ".join(f"{cause}={values[cause]!r}" for cause in causes)
