@@ -35,12 +35,12 @@ A combination that is another loss is called by its name: not `loss="ce", tempor
 """
 CLOSING = """
 **Which parameters make another run?** All that change the result. `device`, `data_on_device`,
-`checkpoint_minutes`, `runs_dir`, `run_name`, `resume` and `overwrite` do not. `compile` and `tf32` do on a GPU
-only. `devices` and `num_nodes` do only with `sync_batch_norm=False` or `micro_batches` above 1, because batch
-norm then joins other samples; else the numbers differ by rounding, as on another machine. `precision="auto"` is
-replaced by `32-true` or `bf16-mixed` when the configuration is created, and that value counts. Two views need
-`augment=True`, because they would be equal without it. A loss or backbone of your own counts with the code
-that it was registered with, wherever the `plugin` lies.
+`checkpoint_minutes`, `runs_dir`, `run_name`, `resume` and `overwrite` do not. `compile` and `tf32` do on a
+GPU only. `devices` and `num_nodes` do only with `sync_batch_norm=False` or `micro_batches` above 1, because
+batch norm then joins other samples; else the numbers differ by rounding, as on another machine.
+`precision="auto"` is replaced by `32-true` or `bf16-mixed` when the configuration is created, and that
+value counts. Two views need `augment=True`, because they would be equal without it. A loss or backbone of
+your own counts with the code that it was registered with, wherever the `plugin` lies.
 
 **Names.** Without `run_name`, a run is called `<dataset>-<backbone>-<loss>-T<time_steps>-s<seed>`, followed
 by a hash if other parameters differ from their defaults.

@@ -139,6 +139,12 @@ def firing_rates(network: nn.Module, images: Tensor) -> list[float]:
     return firing.mean()
 
 
+def mean_rates(state: dict[str, list]) -> list[float]:
+    """Return the mean rate of each layer over all steps, from what `FiringRates.state` counts."""
+    totals = zip(state["sums"], state["counts"], strict=True)
+    return [(total / count).mean().item() for total, count in totals]
+
+
 class FiringRates:
     """Context manager that counts spikes in forward passes; rates are in spikes per neuron and time step.
 
@@ -173,7 +179,7 @@ class FiringRates:
 
     def mean(self) -> list[float]:
         """Return the mean rate of each layer over all steps."""
-        return [rates.mean().item() for rates in self._rates()]
+        return mean_rates(self.state())
 
     def state(self) -> dict[str, list]:
         """Return the counts so far, for `load_state`."""

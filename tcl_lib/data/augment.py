@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy
 
 from tcl_lib.data.draws import Draws
+from tcl_lib.utils.devices import to_device
 
 
 def augment(images: Tensor, draws: Draws, *, flip: bool, cutout: int, autoaugment: bool) -> Tensor:
@@ -45,8 +46,8 @@ def crop_and_flip(images: Tensor, padding: tuple[int, int], flip: bool, draws: D
     return images[
         torch.arange(batch, device=device)[:, None, None, None],
         torch.arange(channels, device=device)[None, :, None, None],
-        rows.to(device)[:, None, :, None],
-        columns.to(device)[:, None, None, :],
+        to_device(rows, device)[:, None, :, None],
+        to_device(columns, device)[:, None, None, :],
     ]
 
 
@@ -64,7 +65,7 @@ def erase_square(images: Tensor, side: int, draws: Draws) -> Tensor:
 
     rows, columns = covered(height), covered(width)
     square = rows[:, None, :, None] & columns[:, None, None, :]  # [B, 1, H, W]
-    return images.masked_fill(square.to(images.device), 128)
+    return images.masked_fill(to_device(square, images.device), 128)
 
 
 def _autoaugment(images: Tensor, draws: Draws) -> Tensor:

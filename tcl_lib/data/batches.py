@@ -1,6 +1,8 @@
 """Batches of a training epoch. Shapes: T time steps, B samples, V views, C x H x W."""
 
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,11 +10,15 @@ from torch import Generator, Tensor
 
 from tcl_lib.config import RunConfig
 from tcl_lib.data.draws import Draws
-from tcl_lib.data.parts import Data
+from tcl_lib.data.parts import Data, Split
+from tcl_lib.utils.devices import to_device
+
+log = logging.getLogger(__name__)
 
 # Streams of random numbers. numpy pads seeds with zeros: without a tag, the order of an epoch and the
 # augmentation of its batch 0 would share one.
 ORDER, AUGMENTATION = 1, 2
+SHARE = 0.5  # of a GPU's free memory that the training samples may take up
 
 
 def training_batches(
@@ -34,13 +40,20 @@ def training_batches(
     batch; the labels are still those of the whole batch.
     """
     order = torch.randperm(len(data.train), generator=_generator(config, ORDER, epoch))
-    for batch in range(start, steps_per_epoch(data, config)):
-        generator = _generator(config, AUGMENTATION, epoch, batch)
-        chosen = order[batch * config.batch_size : (batch + 1) * config.batch_size]
-        rows = part_of(len(chosen), *part)
-        stored = data.train[chosen[rows]].to(device)
-        images = data.views(stored, config, Draws(generator, len(chosen), rows))
-        yield images, data.train.labels[chosen].to(device)
+    batches = order[: steps_per_epoch(data, config) * config.batch_size].split(config.batch_size)
+    rows = [part_of(len(chosen), *part) for chosen in batches]
+    places = order.to(data.train.indices.device).split(config.batch_size)
+
+    def stored(batch: int) -> Tensor | None:
+        if batch < len(batches):
+            return to_device(data.train[places[batch][rows[batch]]], device)
+
+    ahead = stored(start)  # on its way to the device one batch ahead
+    for batch in range(start, len(batches)):
+        here, ahead = ahead, stored(batch + 1)
+        chosen = batches[batch]
+        draws = Draws(_generator(config, AUGMENTATION, epoch, batch), len(chosen), rows[batch])
+        yield data.views(here, config, draws), to_device(data.train.labels[chosen], device)
 
 
 def part_of(size: int, part: int, parts: int) -> slice:
@@ -48,6 +61,22 @@ def part_of(size: int, part: int, parts: int) -> slice:
     each, more = divmod(size, parts)
     start = part * each + min(part, more)
     return slice(start, start + each + (part < more))
+
+
+def placed(split: Split, device: torch.device, wanted: bool = True) -> Split:
+    """Return a subset whose samples lie on an NVIDIA GPU, if that is wanted and they fit; else as it is.
+
+    They fit if they are bytes and take up less than half of the free memory.
+    """
+    if not wanted or device.type != "cuda" or split.stored.dtype != torch.uint8:
+        return split
+    size, free = len(split) * split.stored[0].numel(), torch.cuda.mem_get_info(device)[0]
+    fits = size < SHARE * free
+    where = "are kept there" if fits else "stay in main memory"
+    log.info("training samples: %.2f GB, %.2f GB of the GPU are free: they %s", size / 1e9, free / 1e9, where)
+    if not fits:
+        return split
+    return replace(split, stored=split[:].to(device), indices=torch.arange(len(split), device=device))
 
 
 def _generator(config: RunConfig, *numbers: int) -> Generator:

@@ -18,6 +18,7 @@ from tcl_lib.data.draws import Draws
 from tcl_lib.data.folder import load_folder
 from tcl_lib.data.parts import Data, Split, stratified_order
 from tcl_lib.utils import paths
+from tcl_lib.utils.devices import to_device
 from tcl_lib.utils.progress import hidden_bars
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class ImageData(Data):
 
     def inputs(self, stored: Tensor) -> Tensor:
         """Return images normalised per channel with the training part: float [B, C, H, W], channels last."""
-        mean, std = (moment.to(stored.device)[:, None, None] for moment in self.mean_and_std)
+        mean, std = (to_device(moment, stored.device)[:, None, None] for moment in self.mean_and_std)
         return ((stored - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def views(self, stored: Tensor, config: RunConfig, draws: Draws) -> Tensor:

@@ -5,17 +5,22 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
+        "batchnorm",
         "build",
         "campaign",
+        "collectives",
         "comparison",
         "compilation",
         "grids",
         "health",
         "interruption",
         "loop",
+        "processes",
+        "records",
         "schedulers",
         "state",
         "step",
+        "sums",
         "weights",
     ],
     submod_attrs={

@@ -99,8 +99,8 @@ def loss_terms(output: NetworkOutput, labels: Tensor, config: RunConfig) -> dict
     views = config.num_views, len(labels)
     values = config.loss_parameters | {"labels": labels}
     values |= {
-        "logits": output.logits.unflatten(1, views),
-        "embeddings": output.embeddings.unflatten(1, views),
+        name: getattr(output, name).unflatten(1, views)
+        for name in {"logits", "embeddings"} & config.arguments
     }
     found = {}
     for term in config.terms:

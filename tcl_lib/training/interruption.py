@@ -23,10 +23,14 @@ class Interruption:
 
     An interrupt then raises KeyboardInterrupt; the others end the process. Only the main thread receives
     signals; in another thread this does nothing.
+
+    Where several processes train a run, `agree` returns the largest of their numbers. A signal to one of them
+    then waits for the end of work that all of them hold, and takes effect in all.
     """
 
-    def __init__(self, save: Callable[[], None]):
-        self._save = save
+    def __init__(self, save: Callable[[], None], agree: Callable[[int], int] | None = None):
+        self._save, self._agree = save, agree
+        self._number = 0  # of the signal that takes effect
         self._held = True  # until it is open
         self._received: int | None = None
         self._before: dict[int, Callable] = {}
@@ -39,9 +43,15 @@ class Interruption:
         try:
             yield
         finally:
-            self._held = self._received is not None  # a second signal does not stop the save
-        if self._received is not None:
+            # a second signal does not stop the save
+            self._held = self._agree is not None or self._received is not None
+        if self._takes_effect():
             raise _Interrupted
+
+    def _takes_effect(self) -> bool:
+        number = self._received or 0
+        self._number = self._agree(number) if self._agree else number
+        return self._number > 0
 
     def _receive(self, number: int, frame) -> None:
         self._received = number
@@ -58,7 +68,7 @@ class Interruption:
                 signal.signal(number, self._receive)
             if "ipykernel" in sys.modules and signal.SIGTERM in self._before:
                 self._process, self._exit, os._exit = os.getpid(), os._exit, self._exit_when_saved
-        self._held = False
+        self._held = self._agree is not None
         return self
 
     def _exit_when_saved(self, status: int) -> None:
@@ -74,7 +84,11 @@ class Interruption:
 
     def __exit__(self, kind, error, trace) -> None:
         self._held = True
-        if self._received is not None and kind in (_Interrupted, None):
+        if self._agree is None or kind not in (_Interrupted, None):
+            self._number = self._received or 0
+        elif kind is None:
+            self._takes_effect()
+        if self._number and kind in (_Interrupted, None):
             try:
                 self._save()
             except Exception as failure:
@@ -83,12 +97,13 @@ class Interruption:
             signal.signal(number, handler)
         if self._exit is not None:
             os._exit = self._exit
-        if self._received is None:
+        number = self._number or self._received
+        if not number:
             return
         if kind not in (_Interrupted, None):  # the process may end before anybody else reports it
             traceback.print_exception(error)
         try:
-            signal.raise_signal(self._received)
+            signal.raise_signal(number)
         except KeyboardInterrupt:
             raise KeyboardInterrupt from None  # without _Interrupted in the traceback
-        raise SystemExit(128 + self._received)  # where the signal did not end the process
+        raise SystemExit(128 + number)  # where the signal did not end the process

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +15,26 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from tcl_lib.analysis.activity import FiringRates
-from tcl_lib.analysis.evaluation import Evaluation, evaluate, predict, stepwise_accuracy
-from tcl_lib.backbones import SpikingNetwork
+from tcl_lib.analysis.activity import FiringRates, mean_rates
+from tcl_lib.analysis.evaluation import evaluate, predict, stepwise_accuracy
 from tcl_lib.config import RunConfig
-from tcl_lib.data import Data, load_data, training_batches
-from tcl_lib.data.batches import steps_per_epoch
+from tcl_lib.data import load_data, training_batches
+from tcl_lib.data.batches import part_of, placed, steps_per_epoch
 from tcl_lib.losses import ce
 from tcl_lib.runs import Run, checkpoints, contents, layout, life, load_run
 from tcl_lib.runs.run import find_folder
-from tcl_lib.training import comparison, health
+from tcl_lib.training import batchnorm, comparison, health, processes, records
 from tcl_lib.training.build import build_network, build_optimizer, learning_rate
 from tcl_lib.training.compilation import Compilation
 from tcl_lib.training.interruption import Interruption
+from tcl_lib.training.processes import Processes
 from tcl_lib.training.state import State
 from tcl_lib.training.step import forward_and_backward
+from tcl_lib.training.sums import Sums
 from tcl_lib.training.whitening import SAMPLES, fit_whitening
-from tcl_lib.utils.devices import describe, find_device, keep_freed_memory, threads, use_threads
+from tcl_lib.utils.devices import find_device, gpu_settings, keep_freed_memory, threads, use_threads
 from tcl_lib.utils.files import Damaged
 from tcl_lib.utils.progress import progress_bar
-from tcl_lib.utils.provenance import git_commit, versions
 
 log = logging.getLogger(__name__)
 
@@ -52,24 +53,35 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     """
     if config.device == "auto" and (kind := find_device("auto").type) != "cpu":
         config = replace(config, device=kind)  # on a GPU, `compile` is part of a run's identity
-    with life.opened(config) as found:
+    if config.processes > 1 and processes.environment() is None:
+        if finished := life.find_finished(config):
+            return _shown(finished, config, verbose)
+        processes.start(config, train, config)
+        return load_run(config.run_path)
+    group = Processes(config)
+    with group.entered(life.opened(config)) as found:
         if found.finished is not None:
-            comparison.forget_data()
-            comparison.check_data(found.finished, config)
-            if verbose:
-                kept = (found.finished.path / layout.CHECKPOINT).exists()
-                log.info(
-                    "%s is finished: nothing to train (overwrite=True trains anew)%s",
-                    found.finished.path,
-                    "" if kept else "; its checkpoint was not kept",
-                )
-            return found.finished
-        with _training(config, config.run_path, found.checkpoint, verbose) as run:
+            return _shown(found.finished, config, verbose)
+        with _training(config, config.run_path, found.checkpoint, verbose, group) as run:
             run.train()
-            run.finish()
+            group.first(run.finish)
             accuracy = run.progress.rows[-1]["validation_accuracy"]
             health.warn_of_chance(accuracy, run.data.validation.labels, config)
     return load_run(config.run_path)
+
+
+def _shown(finished: Run, config: RunConfig, verbose: bool) -> Run:
+    """Compare a finished run with its data and return it."""
+    comparison.forget_data()
+    comparison.check_data(finished, config)
+    if verbose:
+        kept = (finished.path / layout.CHECKPOINT).exists()
+        log.info(
+            "%s is finished: nothing to train (overwrite=True trains anew)%s",
+            finished.path,
+            "" if kept else "; its checkpoint was not kept",
+        )
+    return finished
 
 
 def measure_again(path: str | Path) -> Run:
@@ -82,11 +94,12 @@ def measure_again(path: str | Path) -> Run:
     file = path / layout.CHECKPOINT
     checkpoint = checkpoints.load(file)
     config = contents.config_of(checkpoint["description"], file)
+    here = replace(config, devices=1, num_nodes=1, strategy="auto", sync_batch_norm=True)
     with suppress(FileNotFoundError, Damaged):  # that is one of the files that are written again
         description = contents.read_description(path)
         saved = contents.config_of(description, path / layout.CONFIG)
         life.check_checkpoint(file, checkpoint, saved, description["data"])
-    with life.lock(path), _training(config, path, checkpoint, verbose=False) as run:
+    with life.lock(path), _training(here, path, checkpoint, False, Processes(here)) as run:
         if len(run.progress.rows) < config.epochs:
             raise ValueError(f"{path}: the run is not finished; start it again to continue it")
         run.finish()
@@ -95,7 +108,7 @@ def measure_again(path: str | Path) -> Run:
 
 @contextmanager
 def _training(
-    config: RunConfig, path: Path, checkpoint: dict[str, Any] | None, verbose: bool
+    config: RunConfig, path: Path, checkpoint: dict[str, Any] | None, verbose: bool, group: Processes
 ) -> Iterator["_Training"]:
     """Open a run, new or at a checkpoint; it goes on with the number of threads that it was begun with."""
     here = count = threads()
@@ -103,37 +116,45 @@ def _training(
         count = checkpoint["description"].get("threads", here)  # early versions wrote none
     if count != here:
         log.info("%s was begun with %d thread(s) and goes on with them, not with %d", path, count, here)
-    with health.memory_errors(config), use_threads(count):
-        yield _Training(config, path, checkpoint, verbose)
+    device = group.fabric.device
+    with health.memory_errors(config), use_threads(count), gpu_settings(device, config.tf32):
+        yield _Training(config, path, checkpoint, verbose and group.is_first, group)
 
 
 class _Training:
-    """A run from its data to its result."""
+    """A run from its data to its result, in one of the processes of the group."""
 
-    def __init__(self, config: RunConfig, path: Path, checkpoint: dict | None, verbose: bool):
-        device = find_device(config.device)
+    def __init__(
+        self, config: RunConfig, path: Path, checkpoint: dict | None, verbose: bool, group: Processes
+    ):
+        self.group, self.fabric = group, group.fabric
+        device = self.fabric.device
         keep_freed_memory()
-        data = load_data(config)
+        data = group.in_turn(partial(load_data, config))
+        group.check_samples(len(data.train), len(data.validation))
         Fabric.seed_everything(config.seed, verbose=False)
         network = build_network(config, data.input_shape, len(data.classes))
         if config.whitened_stem:
             fit_whitening(network.stem, data.inputs(data.train[:SAMPLES]))
         network.to(memory_format=torch.channels_last)
-        self.fabric = Fabric(accelerator=device.type, devices=1, precision=config.precision)
+        if group.count > 1 and config.sync_batch_norm:
+            network = batchnorm.synchronise(network, device)
         self.model, optimizer = self.fabric.setup(network, build_optimizer(network, config))
         self.config, self.data, self.verbose = config, data, verbose
+        self.on_device = replace(data, train=placed(data.train, device, config.data_on_device))
         self.steps = steps_per_epoch(data, config)
+        self.batch_size = config.batch_size // group.count  # in this process
         self.firing: FiringRates | None = None  # open during an epoch
-        description = _description(config, data, network, device)
+        description = records.description(config, data, network, device)
         self.state = State(path, description, network, optimizer)
         if checkpoint is not None:
             self.state.restore(checkpoint)
             log.info("continuing %s after %s, on %s", path, str(self.progress), description["machine"])
         else:
-            life.clear(path)  # delete an earlier run only after the data have loaded
+            group.first(partial(life.clear, path))  # an earlier run goes only after the data have loaded
             if verbose:
                 log.info("training %s on %s", path, description["machine"])
-        layout.write_json(path / layout.CONFIG, self.state.description)
+        group.first(partial(layout.write_json, path / layout.CONFIG, self.state.description))
         self.saved = time.monotonic()
 
     @property
@@ -145,9 +166,10 @@ class _Training:
         done = len(self.progress.rows) * self.steps + self.progress.step
         total = self.config.epochs * self.steps
         compilation = Compilation(self.config, self.state.network, self.fabric.device, total - done)
+        agree = self.group.agree if self.group.count > 1 else None
         with (
-            Interruption(self._save_interrupted) as interruption,
-            progress_bar(total, done, "step", self.config.name) as bar,
+            Interruption(self._save_interrupted, agree) as interruption,
+            progress_bar(total, done, "step", self.config.name, hidden=not self.group.is_first) as bar,
         ):
             while len(self.progress.rows) < self.config.epochs:
                 epoch = len(self.progress.rows) + 1
@@ -160,32 +182,37 @@ class _Training:
                     self.firing = None
                     self.progress.start_epoch(row)
                     self._save()
-                    self._write_metrics()
+                    self.group.first(self._write_metrics)
                 if self.verbose:
-                    tqdm.write(_line(row, self.config))
+                    tqdm.write(records.line(row, self.config))
 
     def _train_epoch(
         self, epoch: int, interruption: Interruption, compilation: Compilation, bar: tqdm
     ) -> dict[str, float]:
         """Train what is left of an epoch; return its mean losses, accuracy and firing rates."""
+        progress, device = self.progress, self.fabric.device
         self.model.train()
+        self.sums = Sums(progress.sums, progress.last_loss, device)
         with FiringRates(self.model) as firing:
-            if self.progress.spikes is not None:
-                firing.load_state(self.progress.spikes)
+            if progress.spikes is not None and self.group.is_first:  # they are those of all processes
+                firing.load_state(progress.spikes)
             self.firing = firing
             for images, labels in training_batches(
-                self.data, self.config, epoch, self.fabric.device, self.progress.step
+                self.on_device, self.config, epoch, device, progress.step, self.group.part
             ):
                 with interruption.held():
                     self._train_step(epoch, images, labels)
-                    if time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes:
+                    if self._checkpoint_due():
                         self._save()
-                if epoch == self.progress.step == 1:
-                    health.report_firing(firing.mean(), self.config, self.verbose)
+                if epoch == progress.step == 1:
+                    rates = mean_rates(self.group.sum(firing.state()))
+                    health.report_firing(rates, self.config, self.verbose)
                 compilation.step()
                 bar.update()
-            rates = {f"firing_rate_{layer}": mean for layer, mean in enumerate(firing.mean(), start=1)}
-        means = {name: total / self.steps for name, total in self.progress.sums.items()}
+            rates = mean_rates(self.group.sum(firing.state()))
+        self._read_sums(epoch)
+        means = {name: total / self.steps for name, total in progress.sums.items()}
+        rates = {f"firing_rate_{layer}": mean for layer, mean in enumerate(rates, start=1)}
         return means | {"lr": learning_rate(epoch * self.steps - 1, self.steps, self.config)} | rates
 
     def _train_step(self, epoch: int, images: Tensor, labels: Tensor) -> None:
@@ -194,26 +221,36 @@ class _Training:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
+        whole = partial(self.group.output, config=config, batch=len(labels))
         time_steps = 1 if epoch <= config.one_step_epochs else None
         output, loss, terms = forward_and_backward(
-            self.fabric, self.model, images, labels, config, time_steps
+            self.fabric, self.model, images, labels, config, time_steps, whole
         )
         optimizer.step()
 
         correct = output.logits.mean(0).argmax(-1) == labels.repeat(config.num_views)
         numbers = {"loss": loss} | terms | {"train_accuracy": 100 * correct.float().mean()}
-        # Read all numbers at once: on a GPU every reading waits for the device.
-        values = dict(zip(numbers, torch.stack(list(numbers.values())).tolist(), strict=True))
         progress.step += 1
-        place = f"epoch {epoch}, step {progress.step} of {self.steps}"
-        health.check_loss(values["loss"], place, progress.last_loss, config)
-        progress.last_loss = values["loss"]
-        for name, value in values.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + value
+        self.sums.add(numbers, progress.step)
+        if self.fabric.device.type == "cpu":  # elsewhere every reading waits for the device
+            self._read_sums(epoch)
+
+    def _read_sums(self, epoch: int) -> None:
+        """Have the progress hold the sums of the epoch's steps; a loss that was not finite stops the run."""
+        progress = self.progress
+        progress.sums, progress.last_loss, failed = self.sums.read()
+        if failed is not None:
+            step, loss = failed
+            place = f"epoch {epoch}, step {step} of {self.steps}"
+            health.check_loss(loss, place, progress.last_loss, self.config)
 
     def _validate(self) -> dict[str, float]:
-        data, labels = self.data, self.data.validation.labels
-        logits = predict(self.model, data.validation, data, self.config.batch_size, self.fabric.device)
+        """Evaluate on the validation part, of which every process has a share."""
+        data, labels, device = self.data, self.data.validation.labels, self.fabric.device
+        self.group.overwrite(self.state.network.buffers())  # running statistics
+        rows = torch.arange(len(labels))[part_of(len(labels), *self.group.part)]
+        share = predict(self.model, data.validation.take(rows), data, self.batch_size, device)
+        logits = self.group.joined(share.to(device), 1, len(labels)).cpu()
         accuracy = stepwise_accuracy(logits, labels)["cumulative"]
         return {
             "validation_cross_entropy": ce(logits, labels).item(),
@@ -221,10 +258,15 @@ class _Training:
             "validation_accuracy_t1": float(accuracy.iloc[0]),
         }
 
+    def _checkpoint_due(self) -> bool:
+        due = time.monotonic() - self.saved > 60 * self.config.checkpoint_minutes
+        return self.group.agree(due)
+
     def _save(self) -> None:
         if self.firing is not None:
-            self.progress.spikes = self.firing.state()
-        self.state.save()
+            self._read_sums(len(self.progress.rows) + 1)
+            self.progress.spikes = self.group.sum(self.firing.state())
+        self.group.first(self.state.save)
         self.saved = time.monotonic()
 
     def _save_interrupted(self) -> None:
@@ -237,7 +279,8 @@ class _Training:
 
     def finish(self) -> None:
         """Evaluate on the test set and write everything that is measured; last of all the result."""
-        evaluation = evaluate(self.model, self.data, self.config.batch_size, self.fabric.device)
+        with batchnorm.alone(self.state.network):
+            evaluation = evaluate(self.model, self.data, self.batch_size, self.fabric.device)
         self._write_metrics()  # the run may have been killed before it was written
         path = self.state.path
         for name, content in zip(layout.EVALUATION, evaluation, strict=True):
@@ -245,46 +288,4 @@ class _Training:
                 layout.write_arrays(path / name, content)
             else:
                 layout.write_table(path / name, self.config.data_label, content)
-        life.finish(path, _result(self.progress.rows, evaluation))
-
-
-def _description(config: RunConfig, data: Data, network: SpikingNetwork, device: torch.device) -> dict:
-    """Return the content of config.json."""
-    return {
-        "parameters": config.to_dict(),
-        "code": config.code,
-        "data": comparison.describe_data(data),
-        "network_parameters": sum(p.numel() for p in network.parameters()),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "device": str(device),
-        "machine": describe(device),
-        "threads": threads(),
-    }
-
-
-def _result(rows: list[dict[str, float]], evaluation: Evaluation) -> dict[str, float]:
-    """Return the content of result.json; accuracies are those of the last epoch unless named otherwise."""
-    accuracy = evaluation.accuracy_by_step["cumulative"]
-    best = max(rows, key=lambda row: row["validation_accuracy"])
-    return {
-        "test_accuracy": float(accuracy.iloc[-1]),
-        "test_accuracy_t1": float(accuracy.iloc[0]),
-        "validation_accuracy": rows[-1]["validation_accuracy"],
-        "validation_accuracy_t1": rows[-1]["validation_accuracy_t1"],
-        "best_epoch": best["epoch"],
-        "best_validation_accuracy": best["validation_accuracy"],
-        "energy_uj": float(evaluation.operations["energy_uj"].sum()),
-        "ann_energy_uj": float(evaluation.operations["ann_energy_uj"].sum()),
-        "seconds": sum(row["seconds"] for row in rows),
-    }
-
-
-def _line(row: dict[str, float], config: RunConfig) -> str:
-    rates = health.firing_rates(row)
-    return (
-        f"epoch {row['epoch']:3d}/{config.epochs}  loss {row['loss']:6.3f}"
-        f"  train {row['train_accuracy']:5.1f} %  validation {row['validation_accuracy']:5.1f} %"
-        f" (t=1: {row['validation_accuracy_t1']:5.1f} %)  firing rate {sum(rates) / len(rates):.3f}"
-        f"  {row['seconds']:.1f} s"
-    )
+        life.finish(path, records.result(self.progress.rows, evaluation))

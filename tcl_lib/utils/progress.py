@@ -17,8 +17,10 @@ def watched() -> bool:
     return sys.stdout.isatty() or "JPY_SESSION_NAME" in os.environ
 
 
-def progress_bar(total: int, done: int = 0, unit: str = "it", name: str | None = None) -> tqdm:
-    """Return a progress bar that disappears at its end and is drawn only if `watched`."""
+def progress_bar(
+    total: int, done: int = 0, unit: str = "it", name: str | None = None, hidden: bool = False
+) -> tqdm:
+    """Return a progress bar that disappears at its end and is drawn only if `watched` and not hidden."""
     return tqdm(
         total=total,
         desc=name,
@@ -27,7 +29,7 @@ def progress_bar(total: int, done: int = 0, unit: str = "it", name: str | None =
         leave=False,
         mininterval=0.5,
         file=sys.stdout,  # Jupyter paints what goes to stderr red
-        disable=not watched(),
+        disable=hidden or not watched(),
     )
 
 

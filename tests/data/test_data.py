@@ -1,5 +1,6 @@
 """Splits, image folders, CIFAR's download and the batches that a network learns from."""
 
+import dataclasses
 import hashlib
 import http.server
 import io
@@ -16,7 +17,7 @@ from torch.testing import assert_close
 
 from tcl_lib import RunConfig, load_data
 from tcl_lib.data import training_batches
-from tcl_lib.data.batches import steps_per_epoch
+from tcl_lib.data.batches import part_of, placed, steps_per_epoch
 from tcl_lib.data.images import ImageData
 from tcl_lib.data.parts import stratified_order
 
@@ -296,3 +297,33 @@ def test_training_batches_in_parts_hold_the_images_of_the_whole_batch(dataset):
     by_view = [part.unflatten(samples, (2, -1)) for part, _ in parts]
     assert torch.equal(torch.cat(by_view, samples + 1).flatten(samples, samples + 1), images)
     assert all(torch.equal(of_all, labels) for _, of_all in parts)
+
+
+@pytest.mark.parametrize(("size", "parts"), [(10, 1), (10, 3), (7, 4), (64, 8)])
+def test_part_of_covers_all_samples_evenly(size, parts):
+    found = [range(size)[part_of(size, part, parts)] for part in range(parts)]
+    assert [sample for part in found for sample in part] == list(range(size))
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
+def test_placed_leaves_samples_in_main_memory_where_there_is_no_gpu():
+    data = load_data(RunConfig())
+    assert placed(data.train, torch.device("cpu")) is data.train
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize("dataset", ["digits", "moving_digits"])
+def test_placed_on_a_gpu_gives_the_batches_of_main_memory(dataset):
+    config = RunConfig(dataset=dataset, loss="stcl", time_steps=2, train_size=100, batch_size=32)
+    data = load_data(config)
+    kept = placed(data.train, torch.device("cuda"))
+    assert kept.stored.is_cuda
+    assert placed(data.train, torch.device("cuda"), wanted=False) is data.train
+    there = training_batches(dataclasses.replace(data, train=kept), config, epoch=1, device="cuda")
+    copied = list(training_batches(data, config, epoch=1, device="cuda"))
+    for (images, labels), (others, other_labels) in zip(there, copied, strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(labels, other_labels)
+    for (images, _), (others, _) in zip(copied, training_batches(data, config, epoch=1), strict=True):
+        assert_close(images.cpu(), others)

@@ -132,3 +132,35 @@ def test_a_signal_that_a_callback_swallowed_is_not_forgotten():
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done == ["swallowed", "saved"]
+
+
+def test_signal_to_one_of_several_processes_waits_for_what_all_of_them_hold():
+    done = []
+
+    def work():
+        with Interruption(lambda: done.append("saved"), agree=lambda number: number) as interruption:
+            signal.raise_signal(signal.SIGINT)
+            done.append("alone")
+            with interruption.held():
+                done.append("held")
+            done.append("more work")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["alone", "held", "saved"]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_signal_to_another_process_takes_effect_here(held):
+    done = []
+
+    def work():
+        with Interruption(lambda: done.append("saved"), agree=lambda number: signal.SIGINT) as interruption:
+            if held:
+                with interruption.held():
+                    done.append("work")
+                done.append("more work")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["work", "saved"][not held :]

@@ -23,7 +23,7 @@ from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
 from tcl_lib.analysis.similarity import temporal_similarity
 from tcl_lib.registry import LOSSES
 from tcl_lib.runs import checkpoints, contents, layout, life
-from tcl_lib.training import loop
+from tcl_lib.training import loop, records
 from tcl_lib.training.build import build_optimizer, learning_rate
 from tcl_lib.training.state import State
 from tcl_lib.utils.files import Damaged
@@ -230,7 +230,7 @@ MEASURED = [layout.CONFIG, layout.METRICS, *layout.EVALUATION, layout.RESULT, la
 def test_measure_again_writes_identical_files(tiny, trained, monkeypatch, name):
     """Of a finished run with a damaged or lost file; `train` names the file and the remedy."""
     path, commit = trained.path, contents.read_description(trained.path)["git_commit"]
-    monkeypatch.setattr(loop, "git_commit", lambda: commit)  # somebody may commit while the tests run
+    monkeypatch.setattr(records, "git_commit", lambda: commit)  # somebody may commit while the tests run
     expected = {name: (path / name).read_bytes() for name in MEASURED}
     for content in (b"", expected[name][: len(expected[name]) // 2], b"x" + expected[name][1:], None):
         (path / name).unlink() if content is None else (path / name).write_bytes(content)
@@ -501,7 +501,7 @@ def test_other_surroundings_are_written_down(tiny, monkeypatch, caplog):
     with pytest.raises(KeyboardInterrupt):
         train(config)
     monkeypatch.undo()
-    monkeypatch.setattr(loop, "git_commit", lambda: "another")
+    monkeypatch.setattr(records, "git_commit", lambda: "another")
     run = train(config)
     assert "continued with other git_commit than before, as config.json says" in caplog.messages
     assert contents.read_description(run.path)["continued"] == [{"after": "epoch 1", "git_commit": "another"}]

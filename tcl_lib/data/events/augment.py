@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tcl_lib.data.draws import Draws
+from tcl_lib.utils.devices import to_device
 
 # TET's limit, for frames of 48 pixels; smaller frames move less.
 ROLL, ROLL_SIDE = 5, 48
@@ -45,9 +46,11 @@ def augment_frames(frames: Tensor, draws: Draws, *, flip: bool, kind: str) -> Te
         heads = draws.uniform(1, 1) < 0.5
         columns = torch.where(heads, width - 1 - columns, columns)
 
-    source = (rows * width + columns).flatten(1).to(frames.device)[:, None]  # [B, 1, H*W]
+    source = to_device((rows * width + columns).flatten(1), frames.device)[:, None]  # [B, 1, H*W]
     view = frames.flatten(1, 2).flatten(2)  # [B, T*2, H*W]
-    view = view.gather(2, source.expand(-1, 2 * steps, -1)) * seen.flatten(1).to(frames.device)[:, None]
+    view = (
+        view.gather(2, source.expand(-1, 2 * steps, -1)) * to_device(seen.flatten(1), frames.device)[:, None]
+    )
     return view.view(frames.shape)
 
 
