@@ -42,7 +42,7 @@ figures: setup
 	@draw() { $(PAPERMILL) notebooks/$$1.ipynb $(FIGURES)/$$1.ipynb \
 		-p runs_dir $(RUNS) -p figures_dir $(FIGURES); }; \
 	export OMP_WAIT_POLICY=passive; draw similarity & draw figures; figures=$$?; wait $$! && exit $$figures
-	@echo "$(FIGURES): $$(ls $(FIGURES) | wc -l) files"
+	@echo "$(FIGURES)/index.html shows $$(find $(FIGURES) -name '*.txt' | wc -l) figures"
 
 benchmark: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" -e benchmarks

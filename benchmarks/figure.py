@@ -3,10 +3,10 @@
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, ScalarFormatter
 
-from tcl_lib.figures.style import DOUBLE, drawing, entries, legend, panels, title
+from tcl_lib.figures.drawing import drawing
+from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend
 
 NAMES = {
     "tcl_lib": "this study",
@@ -23,35 +23,33 @@ PRECISIONS = {"32-true": "float32", "bf16-mixed": "bf16"}
 STYLES = {"32-true": {"ls": "-"}, "bf16-mixed": {"ls": "--", "mfc": "white"}}
 
 
-@drawing
-def speed(table: pd.DataFrame, width: float = DOUBLE) -> Figure:
+@drawing(lambda table: [table])
+def speed(page: Page, table: pd.DataFrame) -> PrintedFigure:
     """Return time (medians and quartiles) and peak memory over T, from the table of `speed.measure`."""
-    figure, (time, memory) = panels(2, width, height=2.5, margin=0.8)
+    figure, (time, memory) = page.panels(2, height=58 if page.wide else 50)
     for (subject, precision), rows in table.groupby(["subject", "precision"], sort=False):
         drawn = {"color": COLOURS[subject], "marker": MARKERS[subject]} | STYLES[precision]
-        label = f"{NAMES[subject]}, {PRECISIONS[precision]}"
+        name = f"{NAMES[subject]}, {PRECISIONS[precision]}"
         steps, median = rows["time_steps"], rows["median_ms"]
-        time.errorbar(
-            steps, median, [median - rows["low_ms"], rows["high_ms"] - median], label=label, **drawn
-        )
+        time.errorbar(steps, median, [median - rows["low_ms"], rows["high_ms"] - median], label=name, **drawn)
         memory.plot(steps, rows["peak_memory_mb"], **drawn)
-    time.set(title="time", ylabel="ms per step (median, quartiles)")
-    memory.set(title="memory", ylabel="peak memory of a step (MB)")
+    label(time, "time steps $T$", "ms per step")
+    label(memory, "time steps $T$", "peak memory (MB)")
     for axes in (time, memory):
         _double_logarithmic(axes, sorted(table["time_steps"].unique()))
-    first = table.iloc[0]
-    title(
-        figure,
-        f"{first['backbone']}, {first['batch_size']} images of {first['image_size']} x {first['image_size']},"
-        f" forward, backward and update, {first['rounds']} interleaved rounds",
-        f"{first['machine']}, torch {first['torch']}",
-    )
     legend(figure, entries(time))
+    first = table.iloc[0]
+    figure.caption = (
+        "Time and memory of a training step (forward, backward and update)."
+        f" {first['backbone']}, {first['batch_size']} images of {first['image_size']} x {first['image_size']}."
+        f" (a) Median and quartiles of {first['rounds']} interleaved rounds. (b) Peak memory of a step."
+        f" {first['machine']}, torch {first['torch']}."
+    )
     return figure
 
 
 def _double_logarithmic(axes: Axes, steps: list[int]) -> None:
-    axes.set(xscale="log", yscale="log", xlabel="time steps T", xticks=steps)
+    axes.set(xscale="log", yscale="log", xticks=steps)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -29,6 +29,10 @@ from tcl_lib.utils import files
 from tcl_lib.utils.devices import describe, fast_precision, find_device, keep_freed_memory
 from tcl_lib.utils.progress import progress_bar
 
+# Quartiles of a step further apart than this, relative to its median: they were 2 and 6 % on two idle machines
+# (median over 40 steps), but up to 50 % for single steps.
+BUSY = 0.1
+
 
 def measure(benchmark: Benchmark) -> pd.DataFrame:
     """Return time and memory of a step, one row for every subject and T.
@@ -67,6 +71,7 @@ def measure(benchmark: Benchmark) -> pd.DataFrame:
     for column, subject in (("x_limit", "ReLU"), ("x_tcl_lib", "tcl_lib")):
         fastest = table[table["subject"] == subject].groupby("time_steps")["median_ms"].min()
         table[column] = table["median_ms"] / table["time_steps"].map(fastest)
+    _warn_if_busy(table)
     shared = {name: getattr(benchmark, name) for name in ("backbone", "batch_size", "image_size", "rounds")}
     return table.assign(**shared, machine=describe(device), torch=torch.__version__)
 
@@ -88,23 +93,35 @@ def measure_steps(benchmark: Benchmark, configs: dict[str, RunConfig]) -> pd.Dat
     table = pd.DataFrame(quartiles, columns=["low_ms", "median_ms", "high_ms"])
     table = table.assign(peak_memory_mb=memory)[["median_ms", "low_ms", "high_ms", "peak_memory_mb"]]
     table.insert(0, "step", list(configs))
+    _warn_if_busy(table)
     for column, of in (("x_time", "median_ms"), ("x_memory", "peak_memory_mb")):
         table[column] = table[of] / table[of][0]
     return table
 
 
+def by_time_steps(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a column of `measure`'s table: a row for each subject and precision, a column for each T."""
+    wide = table.pivot_table(column, ["subject", "precision"], "time_steps", sort=False)
+    return wide.rename(columns="T = {}".format).rename_axis(columns=None).reset_index()
+
+
 def file_name(table: pd.DataFrame) -> str:
-    """Return a name for the files of a benchmark: the network, the batch, T and the machine."""
+    """Return a name for the folder of a benchmark: the network, the batch, T and the machine."""
     first = table.iloc[0]
     steps = "-".join(map(str, table["time_steps"].unique()))
     words = f"{first['backbone']} B{first['batch_size']} {first['image_size']}px T{steps} {first['machine']}"
     return "-".join("".join(c if c.isalnum() else " " for c in words).split())
 
 
-def save(table: pd.DataFrame, folder: Path) -> None:
-    """Write a benchmark's table to `file_name`.csv in the folder. Raises OSError where that fails."""
-    files.make_folder(folder)
-    files.write(folder / f"{file_name(table)}.csv", table.to_csv(index=False, float_format="%.6g"))
+def save(table: pd.DataFrame, folder: Path) -> Path:
+    """Write a benchmark's table to speed.csv in a folder named after it, in `folder`; return that folder.
+
+    Raises OSError where that fails.
+    """
+    path = folder / file_name(table)
+    files.make_folder(path)
+    files.write(path / "speed.csv", table.to_csv(index=False, float_format="%.6g"))
+    return path
 
 
 def exponents(table: pd.DataFrame) -> pd.DataFrame:
@@ -123,6 +140,17 @@ def exponents(table: pd.DataFrame) -> pd.DataFrame:
             row[what] = np.polyfit(*logs, 1)[0] if len(measured) > 1 else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _warn_if_busy(table: pd.DataFrame) -> None:
+    """Warn where the rounds of most steps differ as they do not on an idle machine."""
+    apart = ((table["high_ms"] - table["low_ms"]) / table["median_ms"]).median()
+    if apart > BUSY:
+        warnings.warn(
+            f"the quartiles of a step are {apart:.0%} of its median apart (median over the steps; 2 to 6% on an"
+            " idle machine): something else is running, measure again",
+            stacklevel=3,
+        )
 
 
 def _training_step(

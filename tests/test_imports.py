@@ -27,7 +27,7 @@ BELOW = {
     "data": CONFIG | {"utils"},
     "runs": CONFIG | {"utils"},
     "analysis": {*HEART, *CONFIG, "stepwise", "data", "runs", "utils"},
-    "figures": CONFIG | {"runs", "utils"},
+    "figures": CONFIG | {"analysis", "runs", "utils"},
     "training": {*HEART, *CONFIG, "data", "runs", "analysis", "utils"},
     "explore": {*HEART, *CONFIG, "data", "runs", "analysis", "training", "figures", "utils"},
 }

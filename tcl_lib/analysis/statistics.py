@@ -138,6 +138,22 @@ def compare(accuracy: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> pd.Da
     return pd.DataFrame(compared)
 
 
+def best(accuracy: pd.DataFrame) -> dict[int, str]:
+    """Return the variant that is ahead of every other at t = 1 and at t = T: step -> variant.
+
+    Its mean is the highest, and the 95 % intervals of the paired differences of all others to it lie below 0
+    (`compare`). A step at which no variant is that far ahead is left out.
+    """
+    found = {}
+    for step, rows in compare(accuracy).groupby("time_step"):
+        first = rows.loc[rows["mean"].idxmax(), "variant"]
+        to_first = compare(accuracy[accuracy["time_step"] == step], baseline=first)
+        others = to_first[to_first["variant"] != first]
+        if len(others) and (others["high"] < 0).all():
+            found[step] = first
+    return found
+
+
 def recalibrated(accuracy: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with a value of `recalibrated`, which runs of earlier versions lack."""
     return accuracy.dropna(subset="recalibrated") if "recalibrated" in accuracy else accuracy[:0]

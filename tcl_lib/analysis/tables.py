@@ -1,13 +1,17 @@
-"""Printed tables of results, in Markdown and LaTeX. Imports no torch."""
+"""Printed tables of results: in notebooks, Markdown and LaTeX. Imports no torch."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from tcl_lib import runs
-from tcl_lib.analysis.statistics import Interval, mixed
+from tcl_lib.analysis.statistics import Interval, best, compare, mixed, stale_statistics
+from tcl_lib.runs import Run
 from tcl_lib.utils import files
 
 RESULTS = (
@@ -20,12 +24,54 @@ RECALIBRATION = (
     " seeds. Regained: what the first time step gains when batch norm is recalibrated to it, with the 95 %"
     " interval (Student's t). The share is the ratio of the two means, where the loss of accuracy is certain."
 )
-# Characters with a meaning in LaTeX, and how it writes them.
+BOLD = "Bold: ahead of every other loss, by the 95 % intervals of the paired differences."
+# Characters with a meaning in LaTeX, and how it writes them; then our own signs and formulas.
 ESCAPED = {character: f"\\{character}" for character in "{}%&#_$"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }
+SIGNS = {"±": r"$\pm$", "−": "$-$", "–": "--", "τ": r"$\tau$"}
+FORMULA = re.compile(r"\b(?:t = T = \d+|[tT] = \d+|t(?= time steps))")
+
+
+class Printed(NamedTuple):
+    """A table as it is printed."""
+
+    cells: pd.DataFrame
+    caption: str
+    best: tuple[tuple[int, str], ...] = ()  # (row, column) of the cells in bold
+
+
+def results(found: Run | Iterable[Run] | pd.DataFrame) -> Printed:
+    """Return the accuracies of the runs of a setting at t = 1 and T, and the differences to CE.
+
+    The best value is in bold only where it is ahead of every other (`statistics.best`).
+    """
+    table = runs.table(found)
+    accuracy = runs.gather(table, "accuracy_by_step")
+    if accuracy.empty:
+        return Printed(accuracy, "")
+    cells = results_table(compare(accuracy))
+    leading = tuple(
+        (cells.index[cells["loss"] == variant][0], f"{_at(step, accuracy['time_step'].max())} (%)")
+        for step, variant in best(accuracy).items()
+    )
+    return Printed(cells, caption(table, RESULTS), leading)
+
+
+def recalibration(found: Run | Iterable[Run] | pd.DataFrame) -> Printed:
+    """Return what the accuracy of the runs of a setting loses at t = 1, and what recalibration regains."""
+    table = runs.table(found)
+    stale = stale_statistics(runs.gather(table, "accuracy_by_step"))
+    return Printed(recalibration_table(stale), caption(table, RECALIBRATION))
+
+
+def shown(table: pd.DataFrame, digits: int = 2) -> Styler:
+    """Return a table as a notebook shows it: without row numbers, whole numbers without a decimal point."""
+    if table.index.name is not None:
+        table = table.reset_index()
+    return table.convert_dtypes().style.hide(axis="index").format(precision=digits, thousands=",", na_rep="–")
 
 
 def results_table(compared: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +79,7 @@ def results_table(compared: pd.DataFrame) -> pd.DataFrame:
     table: dict[str, dict] = {}
     last = compared["time_step"].max()
     for row in compared.itertuples():
-        step = f"t = T = {last}" if row.time_step == last else "t = 1"
+        step = _at(row.time_step, last)
         cells = table.setdefault(row.variant, {"loss": row.variant, "seeds": row.n})
         cells[f"{step} (%)"] = _spread(row.mean, row.sd)
         pairs = f" ({row.pairs} pair{'s' if row.pairs > 1 else ''})" if 0 < row.pairs != row.n else ""
@@ -57,28 +103,50 @@ def recalibration_table(stale: pd.DataFrame) -> pd.DataFrame:
 
 def caption(rows: pd.DataFrame, words: str = "") -> str:
     """Return the caption of a table of these runs: their setting, what it shows, and what it mixes."""
-    return " ".join(text for text in (f"{runs.one_setting(rows)}.", words, mixed(rows)) if text)
+    setting = ", ".join(runs.names.titled_setting(rows))
+    return " ".join(text for text in (f"{setting}.", words, mixed(rows)) if text)
 
 
-def write_table(table: pd.DataFrame, path: Path, caption: str) -> None:
-    """Write a printed table as Markdown and LaTeX, `path`.md and .tex."""
-    for suffix, text in (("md", markdown(table, caption)), ("tex", latex(table, caption))):
+def write_table(table: Printed, path: Path, label: str) -> None:
+    """Write a table as Markdown and LaTeX, `path`.md and .tex; `label` is that of LaTeX."""
+    files.make_folder(path.parent)
+    for suffix, text in (("md", markdown(table)), ("tex", latex(table, label))):
         files.write(path.with_name(f"{path.name}.{suffix}"), text)
 
 
-def markdown(table: pd.DataFrame, caption: str) -> str:
+def markdown(table: Printed) -> str:
     """Return a table in Markdown with its caption below."""
-    return f"{table.to_markdown(index=False)}\n\n{caption}\n"
+    return f"{table.cells.to_markdown(index=False)}\n\n{table.caption}\n"
 
 
-def latex(table: pd.DataFrame, caption: str) -> str:
+def latex(table: Printed, label: str) -> str:
     """Return a table in LaTeX, for the package booktabs."""
-    # pandas escapes only the cells
-    caption = re.sub(r"[\\~^{}%&#_$]", lambda found: ESCAPED[found[0]], caption)
-    text = table.to_latex(index=False, escape=True, caption=caption, position="tbp")
-    for sign, command in {"±": r"$\pm$", "−": "$-$", "–": "--", "τ": r"$\tau$"}.items():
+    cells = table.cells.astype(str).map(_latex)
+    for row, column in table.best:
+        cells.loc[row, column] = rf"\textbf{{{cells.loc[row, column]}}}"
+    return (
+        cells.rename(columns=_latex)
+        .style.hide(axis="index")
+        .to_latex(
+            column_format="l" + "c" * (cells.shape[1] - 1),
+            position="tbp",
+            position_float="centering",
+            hrules=True,
+            caption=_latex(" ".join([table.caption, *[BOLD for _ in table.best[:1]]])),
+            label=label,
+        )
+    )
+
+
+def _latex(text: str) -> str:
+    text = re.sub(r"[\\~^{}%&#_$]", lambda found: ESCAPED[found[0]], text)
+    for sign, command in SIGNS.items():
         text = text.replace(sign, command)
-    return text
+    return FORMULA.sub(lambda found: f"${found[0]}$", text)
+
+
+def _at(step: int, last: int) -> str:
+    return f"t = T = {last}" if step == last else f"t = {step}"
 
 
 def _spread(mean: float, sd: float) -> str:

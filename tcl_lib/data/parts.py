@@ -52,6 +52,11 @@ class Data(ABC):
     test: Split
     classes: list[str]
 
+    def __str__(self) -> str:
+        sizes = [f"{name} {len(getattr(self, name)):,}" for name in ("train", "validation", "test")]
+        shape = f"the network's input is {self.input_shape} at each time step"
+        return f"samples: {', '.join(sizes)}; {len(self.classes)} classes; {shape}"
+
     @cached_property
     def fingerprint(self) -> dict[str, str]:
         """A hash of each part: its samples, their labels and order, and the names of all classes.

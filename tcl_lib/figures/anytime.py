@@ -1,11 +1,11 @@
 """The figure of inference that stops when it is sure (`analysis.policies`)."""
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from tcl_lib.figures.results import HOLLOW
-from tcl_lib.figures.style import DOUBLE, SINGLE, drawing, entries, legend, panels, spread, title, variants
-from tcl_lib.runs import one_setting
+from tcl_lib.analysis import policies
+from tcl_lib.figures.drawing import describe, drawing, reads
+from tcl_lib.figures.results import HOLLOW, averaged
+from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend, variants
 
 NAMES = {
     "confidence": "confidence",
@@ -15,30 +15,32 @@ NAMES = {
 }
 
 
-@drawing
-def frontiers(table: pd.DataFrame, width: float = DOUBLE) -> Figure:
+@drawing(reads(policies.frontiers), "the logits")
+def frontiers(page: Page, table: pd.DataFrame) -> PrintedFigure:
     """Return a figure of the test accuracy against the mean number of steps until inference stops.
 
-    There is a panel for each policy. `table` is `runs.gather(table, policies.frontiers)`. Points are means
-    over the seeds: of the thresholds with the same mean number of steps on validation data.
+    There is a panel for each policy. Points are means over the seeds: of the thresholds with the same mean
+    number of steps on validation data.
     """
     found = [policy for policy in NAMES if policy in set(table["policy"])]
-    columns = len(found) if width > SINGLE else 2
-    figure, axes = panels(len(found), width, height=2.0, columns=columns, margin=0.7, sharey=True)
-    steps = "frames" if table["events"].any() else "time steps"
-    for axis, policy in zip(axes, found, strict=True):
-        for label, rows, drawn in variants(table):
+    columns = min(len(found), 4 if page.wide else 2)
+    figure, axes = page.panels(len(found), height=46 if page.wide else 40, columns=columns, sharey=True)
+    for index, (axis, policy) in enumerate(zip(axes, found, strict=True)):
+        for variant, rows, drawn in variants(table):
             points = rows.groupby(["policy", "budget"])[["mean_steps", "accuracy"]].mean()
             line = drawn | {"markevery": 3}
-            axis.plot(*points.loc[policy].to_numpy().T, label=label, **line)
+            axis.plot(*points.loc[policy].to_numpy().T, label=variant, **line)
             axis.plot(*points.loc["fixed"].to_numpy().T, **drawn | HOLLOW | {"ls": ""})
-        axis.set(title=f"stops by {NAMES[policy]}", xlabel=f"mean {steps} until it stops")
-    figure.supylabel("test accuracy (%)")
-    title(
-        figure,
-        one_setting(table),
-        "thresholds chosen on validation data; hollow: all samples stop at the same step",
-        "mean over the seeds" if spread(table) else "one seed",
-    )
+        axis.set_title(NAMES[policy])
+        label(axis, "mean inference time steps", "test accuracy (%)" if index % columns == 0 else None)
     legend(figure, entries(axes[0]))
+    describe(
+        figure,
+        table,
+        "Test accuracy by the mean number of time steps until inference stops",
+        "A panel is a policy that stops when it is sure, with thresholds chosen on validation data.",
+        "Hollow: all samples stop at the same step.",
+        averaged(table),
+        "A time step is a frame of the event camera." if table["events"].any() else "",
+    )
     return figure

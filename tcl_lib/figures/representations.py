@@ -4,24 +4,25 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 
-from tcl_lib.figures.results import BARS
+from tcl_lib.analysis.similarity import similarity_of_run
+from tcl_lib.analysis.tsne import tsne_of_run
+from tcl_lib.figures.drawing import describe, drawing, reads, seeds
+from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import (
-    DOUBLE,
-    SINGLE,
-    drawing,
+    MM,
+    Page,
+    PrintedFigure,
     entries,
+    label,
     legend,
     over_seeds,
-    panels,
-    spread,
     time_ticks,
-    title,
     variants,
 )
-from tcl_lib.runs import one_setting
+from tcl_lib.runs import Run, gather
 
 SIMILARITY_LABELS = {
     "cosine": {
@@ -40,47 +41,61 @@ MEASURES = {
     "cka": "linear CKA (not corrected for bias)",
     "cka_debiased": "debiased linear CKA",
 }
-# Ten markers that a reader can tell apart when they are small.
-STEP_MARKERS = "osD^v<>pP*"
-LARGEST = 2.4  # inches, side of a square panel
+LARGEST = 61  # mm, side of a square panel
 
 
-@drawing
-def similarity(table: pd.DataFrame, measure: str, relation: str, width: float = DOUBLE) -> Figure:
+@drawing(reads(similarity_of_run), "similarity of representations")
+def similarity(
+    page: Page, table: pd.DataFrame, measure: str = "cosine", relation: str = "within_sample"
+) -> PrintedFigure:
     """Return heatmaps of the similarity between steps t and u, one for each variant, on one colour scale.
 
+    Shown is the mean over the seeds, blank if a seed has no value and where it is 1 by definition.
+
     Args:
-        table: the runs' `similarity`; shown is the mean over the seeds, blank if a seed has no value.
         measure: cosine or cka; where runs have the debiased CKA, it is shown of these.
         relation: within_sample, within_class or between_classes.
-        width: of the printed column, in inches.
     """
     samples = SIMILARITY_LABELS[measure][relation]
     measure = _debiased(measure, table)
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
     found = variants(rows)
-    columns = min(len(found), 4 if width > SINGLE else 2)
-    height = min(width / columns, LARGEST)
-    figure, axes = panels(len(found), width, height, columns=columns, margin=1.1, sharey=True)
+    columns = min(len(found), 4 if page.wide else 2)
+    height = min(page.width / columns, LARGEST)
+    figure, axes = page.panels(len(found), height, columns=columns, sharex=True, sharey=True)
     means = [
         part.groupby(["time_step", "other_step"])["value"].mean(skipna=False).unstack()
         for _, part, _ in found
     ]
+    by_definition = measure != "cosine" or relation == "within_sample"  # of a step and itself
+    if by_definition:
+        means = [mean.mask(np.eye(len(mean), dtype=bool)) for mean in means]
     known = np.array(means)[~np.isnan(means)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
     steps = range(1, len(means[0]) + 1)
     scale = {"vmin": min(low, high - 0.05), "vmax": high}  # a smaller range would show rounding errors
-    for axis, (label, _, _), mean in zip(axes, found, means, strict=True):
+    for axis, (variant, _, _), mean in zip(axes, found, means, strict=True):
         mesh = axis.pcolormesh(steps, steps, mean, cmap="cividis", **scale)
         if len(steps) <= 5:
-            _write_values(axis, mean, middle=sum(scale.values()) / 2)
-        axis.set(title=label.replace(" (", "\n("), xlabel="time step u", ylabel="time step t")
-        axis.set(aspect="equal", xticks=time_ticks(len(steps)), yticks=time_ticks(len(steps)))
+            _write_values(axis, mean, middle=sum(scale.values()) / 2, size=page.size - 1)
+        axis.set(title=variant.replace(", ", "\n", 1), aspect="equal")
+        axis.set(xticks=time_ticks(len(steps)), yticks=time_ticks(len(steps)))
         axis.set_ylim(len(steps) + 0.5, 0.5)
         axis.grid(False)
-    label = f"{MEASURES[measure]}: {samples}"
-    figure.colorbar(mesh, ax=axes, location="bottom", label=label, shrink=0.6, aspect=40)
-    title(figure, one_setting(rows), "features of a sample of the test set; mean over the seeds")
+        axis.spines[:].set_visible(True)
+        label(axis, "time step $u$", "time step $t$")
+        axis.label_outer()
+    words = f"{MEASURES[measure]}: {samples}"
+    bar = figure.colorbar(mesh, ax=axes, location="bottom", label=words, shrink=0.6, aspect=40)
+    bar.outline.set_visible(False)
+    figure.set_figheight(figure.get_figheight() + 14 * MM)
+    describe(
+        figure,
+        rows,
+        f"{MEASURES[measure][0].upper()}{MEASURES[measure][1:]} between time steps t and u ({samples})",
+        f"Features of a sample of the test set; mean over {seeds(rows)}.",
+        "The diagonal, 1 by definition, is left blank." if by_definition else "",
+    )
     return figure
 
 
@@ -90,80 +105,106 @@ def _debiased(measure: str, table: pd.DataFrame) -> str:
     return debiased if debiased in set(table["measure"]) else measure
 
 
-def _write_values(axes: Axes, table: pd.DataFrame, middle: float) -> None:
+def _write_values(axes: Axes, table: pd.DataFrame, middle: float, size: float) -> None:
     for (step, other), value in table.stack().dropna().items():
         colour = "black" if value > middle else "white"
-        axes.text(other, step, f"{value:.2f}", ha="center", va="center", size=6, color=colour)
+        axes.text(other, step, f"{value:.2f}", ha="center", va="center", size=size, color=colour)
 
 
-@drawing
+@drawing(reads("accuracy_by_step", similarity_of_run), "similarity of representations")
 def accuracy_by_similarity(
-    accuracy: pd.DataFrame, similarity: pd.DataFrame, measure: str = "cosine", width: float = DOUBLE
-) -> Figure:
-    """Return a figure of the accuracy at step t against the similarity between steps t and T.
+    page: Page, accuracy: pd.DataFrame, similarity: pd.DataFrame, measure: str = "cosine"
+) -> PrintedFigure:
+    """Return a figure of the accuracy at steps t < T against the similarity between steps t and T.
 
-    There is one marker for each step. The tables are the runs' `accuracy_by_step` and `similarity`.
+    There is a marker for each step; that of t = 1 is hollow. Step T is left out: it equals itself.
     """
     measure = _debiased(measure, similarity)
     last = similarity["other_step"] == similarity["time_steps"]
+    earlier = similarity["time_step"] < similarity["time_steps"]
     same = (similarity["measure"] == measure) & (similarity["relation"] == "within_sample")
-    to_last = similarity[last & same][["run", "time_step", "value"]]
+    to_last = similarity[last & same & earlier][["run", "time_step", "value"]]
     table = accuracy.merge(to_last, on=["run", "time_step"])
-    figure, axes = panels(2, width, height=2.4, margin=0.3)
-    shown = {"cumulative": "answer of the first t steps", "instantaneous": "answer of step t alone"}
+    figure, axes = page.panels(2, height=52 if page.wide else 45, sharey=True)
+    shown = {"cumulative": "first $t$ steps", "instantaneous": "step $t$ alone"}
     for axis, (column, name) in zip(axes, shown.items(), strict=True):
-        for label, rows, drawn in variants(table):
+        for variant, rows, drawn in variants(table):
             x, y = over_seeds(rows, "time_step", "value"), over_seeds(rows, "time_step", column)
-            bars = {"xerr": x.reach, "yerr": y.reach, "elinewidth": 0.5, "lw": 0.6}
-            axis.errorbar(x.mean, y.mean, label=label, **bars, **drawn)
-            first = x.mean.iloc[0], y.mean.iloc[0]
-            axis.annotate("1", first, (0, 3), textcoords="offset points", size=6, color=drawn["color"])
-        axis.set(
-            title=name,
-            xlabel=f"{MEASURES[measure]} of step t to step T = {table['time_steps'].iloc[0]}",
-            ylabel="test accuracy (%)",
-        )
-    title(
-        figure,
-        one_setting(table),
-        "a marker a time step, from t = 1 (labelled) to T",
-        BARS if spread(table) else "one seed",
-    )
+            bars = {"xerr": x.reach, "yerr": y.reach, "elinewidth": 0.5}
+            axis.errorbar(x.mean, y.mean, label=variant, **bars, **drawn | {"ls": ""})
+            axis.plot(x.mean, y.mean, color=drawn["color"], ls=drawn["ls"], lw=0.5, alpha=0.4)
+            axis.plot(x.mean.iloc[:1], y.mean.iloc[:1], **drawn | {"ls": "", "mfc": "white", "zorder": 3})
+        axis.set_title(name, parse_math=True)
+        label(axis, MEASURES[measure] + (" " if page.wide else "\n") + "of steps $t$ and $T$")
+    label(axes[0], y="test accuracy (%)")
     legend(figure, entries(axes[0]))
+    describe(
+        figure,
+        table,
+        "Test accuracy by the similarity of representations",
+        "A marker is a time step t < T; hollow: t = 1. (a) When inference stops after t time steps."
+        " (b) Of the answer at step t alone.",
+        averaged(table, "bars"),
+    )
     return figure
 
 
-@drawing
-def tsne(points: pd.DataFrame, classes: list[str], width: float = DOUBLE) -> Figure:
-    """Return a figure with the t-SNE of the features of all steps, one panel for each run.
+def _points(table: pd.DataFrame) -> pd.DataFrame:
+    def points(run: Run) -> pd.DataFrame:
+        found = tsne_of_run(run)
+        return found.assign(class_name=[run.classes[label] for label in found["label"]])
 
-    The colour is the class, the marker the time step.
+    return gather(table[table["seed"] == table["seed"].min()], points)
 
-    Args:
-        points: `runs.gather(table, tsne_of_run)`: setting, variant, seed, label, time_step, x and y.
-        classes: the names of the labels.
-        width: of the printed column, in inches.
+
+@drawing(lambda table: [_points(table)], "a sample of features")
+def tsne(page: Page, points: pd.DataFrame) -> PrintedFigure:
+    """Return a figure with the t-SNE of the features of all steps, two panels for each variant.
+
+    The colour is the class in the upper panel, and the time step in the lower one. Shown are the runs with
+    the lowest seed.
     """
-    runs = points["variant"].unique()
-    columns = min(len(runs), 4 if width > SINGLE else 2)
-    height = min(width / columns, LARGEST)
-    figure, axes = panels(len(runs), width, height, columns=columns, margin=0.7)
-    labels, steps = np.unique(points["label"]), np.unique(points["time_step"])
-    colours = dict(zip(labels, sns.color_palette("colorblind", len(labels)), strict=True))
-    markers = dict(zip(steps, STEP_MARKERS, strict=False))
-    for axis, variant in zip(axes, runs, strict=True):
-        for step in steps:
-            rows = points[(points["variant"] == variant) & (points["time_step"] == step)]
-            colour = [colours[label] for label in rows["label"]]
-            axis.scatter(rows["x"], rows["y"], c=colour, marker=markers[step], s=7, lw=0, alpha=0.75)
-        axis.set(title=variant, xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
-    of_class = [
-        Line2D([], [], ls="", marker="o", color=colours[label], label=classes[label]) for label in labels
-    ]
-    of_step = [Line2D([], [], ls="", marker=markers[s], color="0.3", label=f"t = {s}") for s in steps]
-    legend(figure, of_class + of_step, handletextpad=0.1, columnspacing=1)
-    samples = len(points) // len(runs) // len(steps)
-    some = f"; {len(labels)} of {len(classes)} classes" if len(labels) < len(classes) else ""
-    seed = points["seed"].iloc[0]
-    title(figure, one_setting(points), f"{samples} test samples, the same in each panel; seed {seed}{some}")
+    found = [variant for variant, _, _ in variants(points)]
+    columns = min(len(found), 4)
+    groups = -(-len(found) // columns)
+    side = min(page.width / columns, LARGEST)
+    figure, axes = page.panels(2 * groups * columns, side, columns=columns)
+    grid = np.array(axes).reshape(groups, 2, columns)
+    names = points.drop_duplicates("label").sort_values("label").set_index("label")["class_name"]
+    colours = dict(zip(names.index, sns.color_palette("colorblind", len(names)), strict=True))
+    time = {"cmap": "viridis", "norm": Normalize(1, max(2, points["time_step"].max()))}
+    dots = {"s": (0.035 * side) ** 2 * 2, "lw": 0, "rasterized": True}
+    figure.panels = tuple(grid[index // columns, 0, index % columns] for index in range(len(found)))
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(True)
+    for index in range(groups * columns):
+        by_class, by_time = grid[index // columns, :, index % columns]
+        if index >= len(found):
+            by_class.set_axis_off()
+            by_time.set_axis_off()
+            continue
+        # mixed, that late steps do not cover the early ones
+        rows = points[points["variant"] == found[index]].sample(frac=1, random_state=0)
+        by_class.scatter(rows["x"], rows["y"], c=[colours[one] for one in rows["label"]], **dots)
+        mesh = by_time.scatter(rows["x"], rows["y"], c=rows["time_step"], **time, **dots)
+        by_class.set_title(found[index].replace(", ", "\n", 1))
+    steps = points["time_step"].max()
+    bar = figure.colorbar(mesh, ax=axes, location="right", shrink=0.4, aspect=20, pad=0.01)
+    bar.set_label("time step $t$", parse_math=True)
+    bar.set_ticks(time_ticks(steps, most=5))
+    bar.outline.set_visible(False)
+    legend(
+        figure,
+        [Line2D([], [], ls="", marker="o", color=colours[one], label=names[one]) for one in names.index],
+        handletextpad=0.1,
+    )
+    count = len(points[points["variant"] == found[0]].drop_duplicates("sample"))
+    describe(
+        figure,
+        points,
+        "t-SNE of the features of all time steps",
+        f"{count} test samples, the same in each panel; coloured by class above, by time step below.",
+        f"Seed {points['seed'].iloc[0]}.",
+    )
     return figure

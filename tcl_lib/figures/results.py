@@ -1,143 +1,170 @@
-"""Figures that compare the variants of one setting, each the mean over its seeds.
-
-Every table has the columns setting, variant and seed, as `runs.table` and `runs.gather` make them.
-"""
+"""Figures that compare the variants of one setting, each the mean over its seeds."""
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from tcl_lib.analysis.statistics import recalibrated
+from tcl_lib.figures.drawing import describe, drawing, reads, seeds
 from tcl_lib.figures.style import (
-    DOUBLE,
-    SINGLE,
-    drawing,
+    Page,
+    PrintedFigure,
     entries,
+    label,
     legend,
     over_seeds,
-    panels,
     spread,
     time_ticks,
-    title,
     variants,
     whole_numbers,
 )
-from tcl_lib.runs import one_setting
+from tcl_lib.runs import gather
 
-# From the lowest to the highest seed: never outside 0 to 100 %, and nothing is assumed about a few seeds.
-SPREAD = "mean over the seeds, band: lowest to highest seed"
 HOLLOW = {"ls": "--", "mfc": "white"}
-BARS = "mean over the seeds, bars: lowest to highest seed"
+INFERENCE = "inference time steps $t$"
 
 
-@drawing
-def accuracy_curves(accuracy: pd.DataFrame, width: float = DOUBLE) -> Figure:
+def averaged(table: pd.DataFrame, drawn: str = "") -> str:
+    """Return what of the seeds is drawn: their mean, and a band or bars.
+
+    These reach from the lowest to the highest seed: never outside 0 to 100 %, and nothing is assumed about a
+    few seeds.
+    """
+    if not spread(table):
+        return "One seed."
+    return f"Mean over {seeds(table)}" + (f"; {drawn}: lowest to highest seed." if drawn else ".")
+
+
+@drawing(reads("accuracy_by_step"), "accuracy by time step")
+def accuracy_by_step(page: Page, accuracy: pd.DataFrame) -> PrintedFigure:
     """Return a figure of the test accuracy when inference stops after t steps, and of step t alone.
 
-    `accuracy` is the runs' `accuracy_by_step`. With event data a step is a frame. The band reaches from the
-    lowest to the highest seed. If every variant has one seed, it is the 95 % interval for the number of test
-    samples.
+    The band reaches from the lowest to the highest seed. If every variant has one seed, it is the 95 %
+    interval for the number of test samples.
     """
-    figure, (stopped, alone) = panels(2, width, height=2.4, margin=0.3, sharey=True)
+    figure, (stopped, alone) = page.panels(2, height=52 if page.wide else 45, sharey=True)
     several = spread(accuracy)
-    for label, rows, drawn in variants(accuracy):
-        _band(stopped, rows, "time_step", "cumulative", label, drawn)
-        _band(alone, rows, "time_step", "instantaneous", label, drawn)
+    for variant, rows, drawn in variants(accuracy):
+        _band(stopped, rows, "time_step", "cumulative", variant, drawn)
+        _band(alone, rows, "time_step", "instantaneous", variant, drawn)
         if not several:
             ends = rows["low"], rows["high"]
             stopped.fill_between(rows["time_step"], *ends, color=drawn["color"], alpha=0.12, lw=0)
-    steps = "frames" if accuracy["events"].any() else "time steps"
-    stopped.set(title=f"answer of the first t {steps}", xlabel=f"{steps} t before inference stops")
-    alone.set(title=f"answer of {steps[:-1]} t alone", xlabel=f"{steps[:-1]} t")
     for axes in (stopped, alone):
-        axes.set(ylabel="test accuracy (%)", xticks=time_ticks(accuracy["time_step"].max()))
-    title(figure, one_setting(accuracy), SPREAD if several else "one seed, band: 95 % interval (Wilson)")
+        axes.set_xticks(time_ticks(accuracy["time_step"].max()))
+    stopped.set_title("first $t$ steps", parse_math=True)
+    alone.set_title("step $t$ alone", parse_math=True)
+    label(stopped, INFERENCE, "test accuracy (%)")
+    label(alone, "time step $t$")
     legend(figure, entries(stopped))
-    return figure
-
-
-@drawing
-def recalibration(accuracy: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Return a figure of the test accuracy by time step, plain and with batch norm recalibrated to each t.
-
-    There is a panel for each variant. `accuracy` is `statistics.recalibrated` of the `accuracy_by_step`.
-    """
-    found = variants(accuracy)
-    columns = 4 if width > SINGLE else 2
-    figure, axes = panels(len(found), width, height=1.6, columns=columns, margin=0.7, sharey=True)
-    steps = "frames" if accuracy["events"].any() else "time steps"
-    for axis, (label, rows, drawn) in zip(axes, found, strict=True):
-        _bars(axis, rows, "time_step", "cumulative", **drawn)
-        _bars(axis, rows, "time_step", "recalibrated", **drawn | HOLLOW)
-        axis.set(title=label, xticks=time_ticks(rows["time_step"].max()))
-    figure.supxlabel(f"{steps} t before inference stops")
-    figure.supylabel("test accuracy (%)")
-    title(
+    describe(
         figure,
-        one_setting(accuracy),
-        "filled: batch norm as trained; hollow: recalibrated to t steps",
-        BARS if spread(accuracy) else "one seed",
+        accuracy,
+        "Test accuracy by time step",
+        "(a) When inference stops after t time steps. (b) Of the answer at step t alone.",
+        averaged(accuracy, "band") if several else "One seed; band in (a): 95 % interval (Wilson).",
+        "A time step is a frame of the event camera." if accuracy["events"].any() else "",
     )
     return figure
 
 
-@drawing
-def accuracy_by_energy(accuracy: pd.DataFrame, operations: pd.DataFrame, width: float = DOUBLE) -> Figure:
+def _recalibrated(table: pd.DataFrame) -> list[pd.DataFrame]:
+    return [recalibrated(gather(table, "accuracy_by_step"))]
+
+
+@drawing(_recalibrated, "accuracy with recalibrated batch norm")
+def recalibration(page: Page, accuracy: pd.DataFrame) -> PrintedFigure:
+    """Return a figure of the test accuracy by time step, plain and with batch norm recalibrated to each t.
+
+    There is a panel for each variant.
+    """
+    found = variants(accuracy)
+    figure, axes = page.panels(len(found), height=36, columns=4 if page.wide else 2, sharex=True, sharey=True)
+    for axis, (variant, rows, drawn) in zip(axes, found, strict=True):
+        _bars(axis, rows, "time_step", "cumulative", **drawn)
+        _bars(axis, rows, "time_step", "recalibrated", **drawn | HOLLOW)
+        axis.set(title=variant, xticks=time_ticks(rows["time_step"].max(), most=5))
+        label(axis, INFERENCE, "test accuracy (%)")
+        axis.label_outer()
+    grey = {"color": "0.3", "marker": "o"}
+    legend(
+        figure,
+        [
+            Line2D([], [], label="batch norm as trained", **grey),
+            Line2D([], [], label="recalibrated to the first t steps", **grey | HOLLOW),
+        ],
+    )
+    describe(
+        figure,
+        accuracy,
+        "Test accuracy with batch norm as trained and recalibrated",
+        "Inference stops after t time steps.",
+        averaged(accuracy, "bars"),
+    )
+    return figure
+
+
+@drawing(reads("accuracy_by_step", "operations"), "energy")
+def accuracy_by_energy(page: Page, accuracy: pd.DataFrame, operations: pd.DataFrame) -> PrintedFigure:
     """Return a figure of the test accuracy against the energy of a sample until inference stops.
 
-    There is one marker for each time step. The tables are the runs' `accuracy_by_step` and `operations`.
+    There is one marker for each time step.
     """
     by_step = operations.groupby(["run", "time_step"])[["energy_uj", "ann_energy_uj"]].sum()
     spent = by_step.groupby("run").cumsum().reset_index()
     table = accuracy.merge(spent, on=["run", "time_step"])
-    figure, (axes,) = panels(1, width, height=2.6, margin=0.4)
-    for label, rows, drawn in variants(table):
+    figure, (axes,) = page.panels(1, height=55 if page.wide else 48)
+    for variant, rows, drawn in variants(table):
         spent_by, right = (over_seeds(rows, "time_step", of) for of in ("energy_uj", "cumulative"))
         bars = {"xerr": spent_by.reach, "yerr": right.reach, "elinewidth": 0.6}
-        axes.errorbar(spent_by.mean, right.mean, label=label, **bars, **drawn)
-    ann = spent["ann_energy_uj"].max()
-    steps = table["time_step"].max()
-    axes.set(
-        xlabel="energy of synaptic operations (µJ a sample)",
-        ylabel="test accuracy (%)",
-        xlim=(0, None),
-    )
-    title(
-        figure,
-        one_setting(table),
-        f"an ANN of the same shape: {ann:.4g} µJ",
-        f"a marker a time step: inference stops after t = 1 to {steps}",
-        BARS if spread(table) else "one seed",
-    )
+        axes.errorbar(spent_by.mean, right.mean, label=variant, **bars, **drawn)
+    axes.set_xlim(0, None)
+    label(axes, "energy of synaptic operations (µJ per sample)", "test accuracy (%)")
     legend(figure, entries(axes))
+    describe(
+        figure,
+        table,
+        "Test accuracy by energy",
+        f"A marker is a time step: inference stops after t = 1 to {table['time_step'].max()}.",
+        f"An ANN of the same shape needs {spent['ann_energy_uj'].max():.4g} µJ per sample.",
+        averaged(table, "bars"),
+    )
     return figure
 
 
-@drawing
-def training_curves(metrics: pd.DataFrame, width: float = DOUBLE) -> Figure:
-    """Return a figure of validation accuracy and cross-entropy over the epochs, from the runs' `metrics`."""
-    figure, axes = panels(3, width, height=2.2, margin=0.5)
+@drawing(reads("metrics"), "the course of training")
+def training_curves(page: Page, metrics: pd.DataFrame) -> PrintedFigure:
+    """Return a figure of validation accuracy and cross-entropy over the epochs."""
+    figure, axes = page.panels(3, height=46 if page.wide else 38, columns=3 if page.wide else 2)
     shown = {
-        "validation_accuracy": ("answer of all time steps", "validation accuracy (%)"),
-        "validation_accuracy_t1": ("answer of the first time step", "validation accuracy (%)"),
-        "validation_cross_entropy": ("cross-entropy of the mean logits", "on validation data (nats)"),
+        "validation_accuracy": ("$t = T$", "validation accuracy (%)"),
+        "validation_accuracy_t1": ("$t = 1$", "validation accuracy (%)"),
+        "validation_cross_entropy": ("mean logits", "cross-entropy (nats)"),
     }
     found = variants(metrics)
     every = max(1, metrics["epoch"].nunique() // 4)  # markers at a few epochs, other ones for each variant
     for axis, (column, (name, unit)) in zip(axes, shown.items(), strict=True):
-        for index, (label, rows, drawn) in enumerate(found):
+        for index, (variant, rows, drawn) in enumerate(found):
             marked = {"markevery": (index * every // len(found), every)}
-            _band(axis, rows, "epoch", column, label, drawn | marked)
-        axis.set(title=name, xlabel="epoch", ylabel=unit)
+            _band(axis, rows, "epoch", column, variant, drawn | marked)
+        axis.set_title(name, parse_math=True)
+        label(axis, "epoch", unit)
         whole_numbers(axis)
-    title(figure, one_setting(metrics), SPREAD if spread(metrics) else "one seed")
     legend(figure, entries(axes[0]))
+    describe(
+        figure,
+        metrics,
+        "Training curves on validation data",
+        "Accuracy after (a) all time steps and (b) the first; (c) cross-entropy of the mean logits.",
+        averaged(metrics, "band"),
+    )
     return figure
 
 
-def _band(axes: Axes, rows: pd.DataFrame, x: str, y: str, label: str, drawn: dict) -> None:
+def _band(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, drawn: dict) -> None:
     """Draw the mean of y over the seeds at every x, and a band from the lowest to the highest seed."""
     points = over_seeds(rows, x, y)
-    axes.plot(points.mean.index, points.mean, label=label, **drawn)
+    axes.plot(points.mean.index, points.mean, label=name, **drawn)
     low, high = points.mean - points.reach[0], points.mean + points.reach[1]
     if (high > low).any():
         axes.fill_between(points.mean.index, low, high, color=drawn["color"], alpha=0.15, lw=0)

@@ -1,15 +1,9 @@
-"""The style of all figures, and the files they are written to.
+"""The style of all figures: presets of publishers, pages and their panels, legends and axes."""
 
-A drawing function takes tables and the width of the printed column in inches. It returns a Figure that pyplot
-does not hold any more, so that a notebook cell shows it once.
-"""
-
+import base64
+import html
 import io
-import logging
-import textwrap
-from collections.abc import Callable
-from functools import wraps
-from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -18,160 +12,197 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.textpath import TextPath
 
-from tcl_lib.figures.text import FONT, draw_every_character, text_width
+from tcl_lib.figures.text import text_width
 from tcl_lib.registry import LOSSES
-from tcl_lib.utils import files
+from tcl_lib.utils.checks import Positive, checked, one_of
 
-log = logging.getLogger(__name__)
+MM = 1 / 25.4  # inches
 
-# The columns of a two-column journal: 89 and 183 mm.
-WIDTHS = {"single": 3.5, "double": 7.2}
-SINGLE, DOUBLE = WIDTHS.values()
-# No dates in the files: equal figures are equal files.
-UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
-STYLE = sns.axes_style("whitegrid") | {
+class Preset(NamedTuple):
+    """What a publisher asks of figures."""
+
+    widths: tuple[float, ...]  # of its columns, in mm, the narrowest first
+    fonts: tuple[str, ...]  # the first that is installed; the last comes with matplotlib
+    size: float  # of text, in points
+    mathematics: str  # matplotlib's font set for formulas
+
+
+PRESETS = {
+    "nature": Preset((89, 183), ("Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"), 7, "custom"),
+    "neurips": Preset((139.7,), ("STIXGeneral",), 9, "stix"),
+    "ieee": Preset((88.9, 181.9), ("STIXGeneral",), 8, "stix"),
+}
+
+STYLE = sns.axes_style("ticks") | {
     "axes.edgecolor": "0.3",
-    "axes.labelsize": 7,
+    "axes.grid": True,
     "axes.linewidth": 0.6,
     "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
-    "axes.titlesize": 7,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
     "figure.constrained_layout.use": True,
     "figure.dpi": 125,  # in a notebook: 900 pixels for two columns
-    "figure.labelsize": 7,
-    "figure.titlesize": 7,
-    "font.family": FONT,
-    "font.size": 7,
+    "grid.color": "0.9",
     "grid.linewidth": 0.4,
-    "legend.fontsize": 6.5,
-    "lines.linewidth": 1.2,
+    "lines.linewidth": 1.0,
     "lines.markeredgewidth": 0.5,
-    "lines.markersize": 4,
+    "lines.markersize": 3.5,
+    "mathtext.fallback": "stixsans",
     "pdf.fonttype": 42,  # TrueType: text that is embedded and can be edited
     "savefig.dpi": 300,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "tcl",
     "text.parse_math": False,  # names of data may contain $
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
+    "xtick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.size": 2.5,
+    "ytick.major.width": 0.6,
 }
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 LINES = ("-", "--", ":", "-.")  # for the variants of a loss
 
 
-def drawing(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Return the drawing function with the project's style; it closes its figure in pyplot."""
+class PrintedFigure(Figure):
+    """A figure with lettered panels and a caption. Notebooks show the caption below the figure."""
 
-    @wraps(draw)
-    def styled(*arguments, **options) -> Figure:
-        before = set(plt.get_fignums())
-        try:
-            with plt.rc_context(STYLE):
-                figure = draw(*arguments, **options)
-                draw_every_character(figure)
-                return figure
-        finally:
-            for number in set(plt.get_fignums()) - before:
-                plt.close(number)
+    caption = ""
+    panels: tuple[Axes, ...] = ()
+    style = MappingProxyType({})  # matplotlib's parameters
 
-    return styled
+    def draw(self, renderer) -> None:
+        with plt.rc_context(self.style):
+            super().draw(renderer)
+
+    def savefig(self, *arguments, **options) -> None:
+        with plt.rc_context(self.style):
+            super().savefig(*arguments, **options)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display  # only notebooks need IPython
+
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png", dpi="figure")
+        picture = base64.b64encode(drawn.getbuffer()).decode()
+        words = html.escape(self.caption)
+        shown = f'<img alt="{words}" src="data:image/png;base64,{picture}"/>'
+        shown = f'<figure style="margin: 0">{shown}<figcaption>{words}</figcaption></figure>'
+        display({"text/plain": self.caption, "text/html": shown}, raw=True)
 
 
-def save(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> None:
-    """Write a figure for both column widths as PDF, SVG and PNG.
+class Page:
+    """The width of a printed figure and the preset that it follows.
 
     Args:
-        name: start of the files' names: name-single.pdf, name-double.pdf and so on.
-        folder: where to write them; it is made if it does not exist.
-        draw: a drawing function of this package, called as `draw(*arguments, width=..., **options)`.
+        preset: nature, neurips or ieee.
+        width: in mm; None for the preset's widest.
 
-    Raises OSError if the folder cannot be written to.
+    Raises ValueError for another preset, or a width that is not positive.
     """
-    folder = Path(folder)
-    files.make_folder(folder)
-    for column, width in WIDTHS.items():
-        figure = draw(*arguments, width=width, **options)
-        with plt.rc_context(STYLE):
-            for _ in range(2):  # the first layout can change the ticks, and they the layout
-                figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # no new layout for each file
-            for suffix, metadata in UNDATED.items():
-                drawn = io.BytesIO()
-                figure.savefig(drawn, format=suffix, metadata=metadata)
-                files.write(folder / f"{name}-{column}.{suffix}", drawn.getbuffer())
+
+    def __init__(self, preset: str = "nature", width: float | None = None):
+        self.preset = PRESETS[checked("preset", preset, one_of(PRESETS))]
+        self.width = checked("width", width, Positive | None) or self.preset.widths[-1]
+        self.wide = self.width > 120
+        self.size = self.preset.size
+
+    @property
+    def style(self) -> dict:
+        """matplotlib's parameters."""
+        installed = {font.name for font in fontManager.ttflist}
+        font = next((name for name in self.preset.fonts if name in installed), self.preset.fonts[-1])
+        small = dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), self.size - 0.5)
+        names = ("font.size", "axes.labelsize", "axes.titlesize", "figure.labelsize")
+        return (
+            STYLE
+            | small
+            | dict.fromkeys(names, self.size)
+            | {
+                "font.family": font,
+                "mathtext.fontset": self.preset.mathematics,
+                "mathtext.cal": font,
+                "mathtext.rm": font,
+                "mathtext.it": f"{font}:italic",
+                "mathtext.bf": f"{font}:bold",
+            }
+        )
+
+    def panels(
+        self, count: int, height: float, columns: int | None = None, **options
+    ) -> tuple[PrintedFigure, list[Axes]]:
+        """Return a figure and its `count` panels, rows of `height` mm in at most `columns` columns."""
+        columns = min(columns or count, count)
+        rows = -(-count // columns)
+        size = self.width * MM, rows * height * MM
+        figure, axes = plt.subplots(
+            rows, columns, figsize=size, squeeze=False, FigureClass=PrintedFigure, **options
+        )
+        for axis in axes.flat[count:]:
+            axis.set_axis_off()
+        figure.panels = tuple(axes.flat[:count])
+        return figure, list(figure.panels)
 
 
-def show(name: str, folder: str | Path, draw: Callable[..., Figure], *arguments, **options) -> None:
-    """`save` a figure and show it in the notebook; if a table has no rows, log that there is none."""
-    from IPython.display import Image, display  # only notebooks need IPython
-
-    if any(isinstance(table, pd.DataFrame) and table.empty for table in arguments):
-        log.info("%s: nothing to draw", name)
-    else:
-        save(name, folder, draw, *arguments, **options)
-        # the written file: showing the figure would draw it again, with fewer pixels
-        display(Image(filename=Path(folder) / f"{name}-double.png", retina=True))
+def letter(figure: PrintedFigure) -> None:
+    """Write (a), (b) and so on before the titles of the panels, if there are several."""
+    for index, axis in enumerate(figure.panels if len(figure.panels) > 1 else []):
+        mark = f"({chr(ord('a') + index)})" if index < 26 else f"({index + 1})"
+        title, maths = axis.get_title(), axis.title.get_parse_math()
+        axis.set_title("")
+        axis.set_title(f"{mark} {title}".strip(), loc="left", parse_math=maths)
 
 
-def variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
-    """Return (label with the number of seeds, rows, line style) of every variant, in the order of the losses.
-
-    The table has the columns variant and seed.
-    """
-    found = []
-    for loss in LOSSES.values():
-        of_loss = [words for words in table["variant"].unique() if words.split(", ")[0] == loss.label]
-        for index, variant in enumerate(sorted(of_loss, key=lambda words: (len(words), words))):
-            rows = table[table["variant"] == variant]
-            seeds = rows["seed"].nunique()
-            drawn = {"color": loss.colour, "marker": loss.marker, "ls": LINES[index % len(LINES)]}
-            label = f"{variant} ({seeds} seed{'s' if seeds > 1 else ''})"
-            found.append((label, rows, drawn))
-    return found
-
-
-def panels(
-    count: int, width: float, height: float, columns: int | None = None, margin: float = 0.0, **options
-):
-    """Return a figure and its `count` panels of `height` inches, in at most `columns` columns.
-
-    By default all are in one row on a double column and in one column on a single one. `margin` is the height
-    in inches of titles and legends above and below the panels.
-    """
-    if columns is None:
-        columns = count if width > SINGLE else 1
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width, rows * height + margin), squeeze=False, **options
-    )
-    for axis in axes.flat[count:]:
-        axis.set_axis_off()
-    return figure, list(axes.flat[:count])
-
-
-def title(figure: Figure, *lines: str) -> None:
-    """Set the figure's title, with lines wrapped to its width."""
-    letters = 20 * figure.get_figwidth()
-    wrapped = [textwrap.fill(line, round(letters * len(line) / text_width(line))) for line in lines if line]
-    figure.suptitle("\n".join(wrapped))
+def label(axes: Axes, x: str | None = None, y: str | None = None) -> None:
+    """Label the axes; what stands between $ signs is a formula."""
+    if x is not None:
+        axes.set_xlabel(x, parse_math=True)
+    if y is not None:
+        axes.set_ylabel(y, parse_math=True)
 
 
 def legend(figure: Figure, handles: list, **options) -> None:
-    """Add a legend below all panels, in as many columns as fit."""
+    """Add a legend below all panels, in as many columns as fit, and make room for it."""
     labels = [handle.get_label() for handle in handles]
+    size = plt.rcParams["legend.fontsize"]
     widest = max(map(text_width, labels), default=0)
-    columns = max(1, min(len(handles), int(19 * figure.get_figwidth() / (widest + 7))))
-    options |= {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    letter = TextPath((0, 0), ALPHABET, size=size).get_extents().width / len(ALPHABET)  # in points
+    letters = 72 / letter * figure.get_figwidth()
+    columns = max(1, min(len(handles), int(letters / (widest + 6))))
+    rows = -(-len(handles) // columns)
+    columns = -(-len(handles) // rows)  # of the same number of rows, the most even
+    options = {
+        "loc": "outside lower center",
+        "ncols": columns,
+        "frameon": False,
+        "columnspacing": 1.2,
+    } | options
     # matplotlib would leave out an entry whose label begins with an underscore
     drawn = figure.legend(handles, ["-"] * len(handles), **options)
-    for text, label in zip(drawn.get_texts(), labels, strict=True):
-        text.set_text(label)
+    for text, words in zip(drawn.get_texts(), labels, strict=True):
+        text.set_text(words)
+    figure.set_figheight(figure.get_figheight() + (1.5 * rows + 0.5) * size / 72)
 
 
 def entries(axes: Axes) -> list:
     """Return the legend handles of a panel."""
     return axes.get_legend_handles_labels()[0]
+
+
+def variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
+    """Return (label, rows, line style) of every variant, in the order of the losses.
+
+    The table has the column variant.
+    """
+    found = []
+    for loss in LOSSES.values():
+        of_loss = [words for words in table["variant"].unique() if words.split(", ")[0] == loss.label]
+        for index, variant in enumerate(sorted(of_loss, key=lambda words: (len(words), words))):
+            drawn = {"color": loss.colour, "marker": loss.marker, "ls": LINES[index % len(LINES)]}
+            found.append((variant, table[table["variant"] == variant], drawn))
+    return found
 
 
 class OverSeeds(NamedTuple):
@@ -193,9 +224,9 @@ def spread(table: pd.DataFrame) -> bool:
     return table.groupby("variant")["seed"].nunique().max() > 1
 
 
-def time_ticks(time_steps: int) -> range:
-    """Return the ticks of an axis of time steps: the first and, of many, every n-th, at most eight."""
-    return range(1, time_steps + 1, 1 + time_steps // 8)
+def time_ticks(time_steps: int, most: int = 8) -> range:
+    """Return the ticks of an axis of time steps: the first and, of many, every n-th."""
+    return range(1, time_steps + 1, -(-time_steps // most))
 
 
 def whole_numbers(axes: Axes) -> None:

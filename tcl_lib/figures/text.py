@@ -1,19 +1,19 @@
 """Names in figures, of any characters. Imports no torch.
 
-matplotlib reads no formulas in them (`text.parse_math` in `style.STYLE`). Characters that the figures' font
-lacks come from other installed fonts. Where none has them, they are written in Latin letters.
+matplotlib reads no formulas in them (`text.parse_math` in `style.STYLE`), only in our own labels. Characters
+that the figures' font lacks come from other installed fonts. Where none has them, they are written in Latin
+letters.
 """
 
 import unicodedata
 import warnings
 from functools import lru_cache
 
+import matplotlib.pyplot as plt
 from anyascii import anyascii
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
-
-FONT = "DejaVu Sans"  # comes with matplotlib: the same on every machine
 
 
 def draw_every_character(figure: Figure) -> None:
@@ -28,7 +28,7 @@ def draw_every_character(figure: Figure) -> None:
         latin = {one: _latin(one) for one, font in fonts.items() if font is None}
         if fonts:
             text.set_text("".join(latin.get(one, one) for one in words))
-            text.set_fontfamily([FONT, *sorted(set(fonts.values()) - {None})])
+            text.set_fontfamily([*plt.rcParams["font.family"], *sorted(set(fonts.values()) - {None})])
         unknown |= latin
     if unknown:
         warnings.warn(
@@ -47,7 +47,7 @@ def text_width(words: str) -> int:
 
 def _missing(words: str) -> list[str]:
     """Return the characters that the figures' font lacks."""
-    known = _characters(findfont(FONT))
+    known = _characters(findfont(FontProperties()))
     return [one for one in dict.fromkeys(words) if ord(one) not in known and not one.isspace()]
 
 

@@ -56,7 +56,7 @@ def select(table: pd.DataFrame, query: str | None) -> pd.DataFrame:
     The query is one of pandas; None keeps all. Raises ValueError, in one line, for a query that pandas cannot
     read, for an unknown column, with the names nearest to it, and where the query holds for no run.
     """
-    if checked("select", query, str | None) is None:
+    if checked("select", query, str | None) is None or not len(table):
         return table
     try:
         holds = table.eval(query)

@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import traceback
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,8 @@ from tqdm import tqdm
 from tcl_lib.utils import paths
 from tcl_lib.utils.checks import Folder, checked, unknown
 
+OURS = ("tcl_lib", "benchmarks")
+
 
 class _Output(logging.Handler):
     """Writes messages to stdout, above a progress bar: Jupyter paints what goes to stderr red."""
@@ -21,12 +24,29 @@ class _Output(logging.Handler):
 
 
 def show_messages() -> None:
-    """Print what the library logs, and warnings, in one line each below the cell that caused them."""
+    """Print what the library logs, and warnings, in one line each below the cell that caused them.
+
+    An error that this package raises is shown by its message alone; `%tb` shows where it was raised.
+    """
     log = logging.getLogger("tcl_lib")
     log.setLevel(logging.INFO)
     log.handlers = [_Output()]
     log.propagate = False  # other packages may print what reaches the root logger
     warnings.showwarning = lambda message, *where: tqdm.write(f"warning: {message}")
+    from IPython.core.getipython import get_ipython  # only notebooks need IPython
+
+    if (shell := get_ipython()) is not None:
+        shell.set_custom_exc((Exception,), _show_error)
+
+
+def _show_error(shell: Any, kind: type, error: Exception, trace: Any, tb_offset: int | None = None):
+    """Show an error in IPython: without the traceback where the last of its code is this package's."""
+    *_, (last, _) = traceback.walk_tb(trace)
+    if last.f_globals.get("__name__", "").split(".")[0] in OURS:
+        # IPython asks the error itself for its lines
+        error._render_traceback_ = lambda: [f"{kind.__name__}: {error}", "(%tb shows where it was raised)"]
+    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+    vars(error).pop("_render_traceback_", None)
 
 
 def parameters(namespace: dict, names: Iterable[str], also: Iterable[str] = ()) -> dict[str, Any]:

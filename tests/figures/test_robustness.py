@@ -13,7 +13,7 @@ def table():
     rows = []
     for (place, variant), seed in itertools.product(enumerate(("CE", "STCL")), (0, 1)):
         labels = {"setting": "digits, convnet, T = 2", "variant": variant, "seed": seed}
-        labels |= {"time_steps": 2, "events": False}
+        labels |= {"time_steps": 2, "events": False, "run": f"{variant}-{seed}"}
         kinds = [("clean", 0), *itertools.product(("blur", "jpeg"), (1, 2))]
         for (kind, severity), step in itertools.product(kinds, (1, 2)):
             accuracy = 80 + 5 * place + seed - 10 * severity * (kind == "blur") + 2 * step
@@ -24,15 +24,15 @@ def table():
 
 
 def test_robustness_shows_the_mean_over_corruptions_and_seeds():
-    figure = figures.robustness(table())
+    figure = figures.robustness.draw([table()])
     whole, first, difference = figure.axes
     curves = [
         {c.get_label(): c.lines[0].get_ydata().tolist() for c in axes.containers} for axes in figure.axes
     ]
-    assert curves[0] == {"CE (2 seeds)": [84.5, 79.5, 74.5], "STCL (2 seeds)": [89.5, 84.5, 79.5]}
-    assert curves[1]["CE (2 seeds)"] == [82.5, 77.5, 72.5]
-    assert curves[2]["STCL (2 seeds)"] == pytest.approx([-2, -2, -2])
+    assert curves[0] == {"CE": [84.5, 79.5, 74.5], "STCL": [89.5, 84.5, 79.5]}
+    assert curves[1]["CE"] == [82.5, 77.5, 72.5]
+    assert curves[2]["STCL"] == pytest.approx([-2, -2, -2])
     assert whole.get_ylim() == first.get_ylim()
     assert first.get_ylim()[0] < 72.5 - 0.5  # the lowest seed is seen
     assert difference.get_ylabel() == "percentage points"
-    assert "mean over blur, jpeg" in figure.get_suptitle()
+    assert "mean over blur, jpeg" in figure.caption
