@@ -41,8 +41,8 @@ def speed(page: Page, table: pd.DataFrame) -> PrintedFigure:
     first = table.iloc[0]
     figure.caption = (
         "Time and memory of a training step (forward, backward and update)."
-        f" {first['backbone']}, {first['batch_size']} images of {first['image_size']} x {first['image_size']}."
-        f" (a) Median and quartiles of {first['rounds']} interleaved rounds. (b) Peak memory of a step."
+        f" {first['backbone']}, {first['batch_size']} images of {first['image_size']} x"
+        f" {first['image_size']}. (a) Median and quartiles of {first['rounds']} rounds. (b) Peak memory."
         f" {first['machine']}, torch {first['torch']}."
     )
     return figure

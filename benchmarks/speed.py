@@ -29,8 +29,8 @@ from tcl_lib.utils import files
 from tcl_lib.utils.devices import describe, fast_precision, find_device, keep_freed_memory
 from tcl_lib.utils.progress import progress_bar
 
-# Quartiles of a step further apart than this, relative to its median: they were 2 and 6 % on two idle machines
-# (median over 40 steps), but up to 50 % for single steps.
+# Most steps have quartiles closer than this, relative to the median: on two idle machines they were 2 and 6 %
+# apart (median over 40 steps), up to 50 % for single steps.
 BUSY = 0.1
 
 
@@ -147,8 +147,8 @@ def _warn_if_busy(table: pd.DataFrame) -> None:
     apart = ((table["high_ms"] - table["low_ms"]) / table["median_ms"]).median()
     if apart > BUSY:
         warnings.warn(
-            f"the quartiles of a step are {apart:.0%} of its median apart (median over the steps; 2 to 6% on an"
-            " idle machine): something else is running, measure again",
+            f"the quartiles of a step are {apart:.0%} of its median apart (2 to 6% on an idle machine):"
+            " something else is running, measure again",
             stacklevel=3,
         )
 

@@ -16,7 +16,6 @@ from torch.testing import assert_close
 import tcl_lib
 from tcl_lib import RunConfig, build_network, figures, grid, load_runs, losses, registry, runs, train_grid
 from tcl_lib.analysis import statistics
-from tcl_lib.analysis.tsne import tsne_of_run
 from tcl_lib.backbones import NetworkOutput, convnet
 from tcl_lib.registry import BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS
 from tcl_lib.training.build import loss_terms, total_loss
@@ -435,24 +434,14 @@ def test_registered_loss_and_backbone_train_and_appear_everywhere(tiny, tmp_path
     assert (metrics["drawn"].dropna() > 0).all()
     accuracy = runs.gather(rows, "accuracy_by_step")
     assert set(statistics.compare(accuracy)["variant"]) == set(rows["variant"])
-    similarity = runs.gather(rows, "similarity")
     one = load_run_of(rows, "mine")
-    labels = {
-        line.get_label() for axes in figures.accuracy_curves(accuracy).axes for line in axes.get_lines()
-    }
-    assert {f"{variant} (1 seed)" for variant in rows["variant"]} <= labels
-    drawings = [
-        figures.accuracy_curves(accuracy),
-        figures.accuracy_by_energy(accuracy, runs.gather(rows, "operations")),
-        figures.training_curves(metrics),
-        figures.sensitivity(statistics.varied(rows, "temperature", "temporal_weight")),
-        figures.positives(statistics.varied(rows, "positives")),
-        figures.similarity(similarity, "cosine", "within_sample"),
-        figures.accuracy_by_similarity(accuracy, similarity),
-        figures.tsne(runs.gather(rows[rows["seed"] == 0], tsne_of_run), one.classes),
-        figures.learning_curves(one.metrics),
-        figures.firing_rates(one.firing_rates),
-    ]
+    curves = figures.accuracy_by_step(rows)
+    labels = {line.get_label() for axes in curves.axes for line in axes.get_lines()}
+    assert set(rows["variant"]) <= labels
+    every = (figures.accuracy_by_energy, figures.training_curves, figures.sensitivity, figures.positives)
+    every += (figures.similarity, figures.accuracy_by_similarity, figures.tsne)
+    drawings = [curves, *[draw(rows) for draw in every]]
+    drawings += [figures.learning_curves(one), figures.firing_rates(one)]
     for drawing in drawings:
         assert isinstance(drawing, Figure)
         drawing.draw_without_rendering()

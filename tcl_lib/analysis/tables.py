@@ -67,11 +67,19 @@ def recalibration(found: Run | Iterable[Run] | pd.DataFrame) -> Printed:
     return Printed(recalibration_table(stale), caption(table, RECALIBRATION))
 
 
-def shown(table: pd.DataFrame, digits: int = 2) -> Styler:
+class Shown(Styler):
+    """A table as a notebook shows it; as text, the same without HTML."""
+
+    def __repr__(self) -> str:
+        return self.data.to_string(index=False, na_rep="–")
+
+
+def shown(table: pd.DataFrame, digits: int = 2) -> Shown:
     """Return a table as a notebook shows it: without row numbers, whole numbers without a decimal point."""
     if table.index.name is not None:
         table = table.reset_index()
-    return table.convert_dtypes().style.hide(axis="index").format(precision=digits, thousands=",", na_rep="–")
+    table = table.round(digits).convert_dtypes()
+    return Shown(table).hide(axis="index").format(precision=digits, thousands=",", na_rep="–")
 
 
 def results_table(compared: pd.DataFrame) -> pd.DataFrame:
@@ -110,13 +118,13 @@ def caption(rows: pd.DataFrame, words: str = "") -> str:
 def write_table(table: Printed, path: Path, label: str) -> None:
     """Write a table as Markdown and LaTeX, `path`.md and .tex; `label` is that of LaTeX."""
     files.make_folder(path.parent)
-    for suffix, text in (("md", markdown(table)), ("tex", latex(table, label))):
+    for suffix, text in (("md", markdown(table.cells, table.caption)), ("tex", latex(table, label))):
         files.write(path.with_name(f"{path.name}.{suffix}"), text)
 
 
-def markdown(table: Printed) -> str:
+def markdown(cells: pd.DataFrame, caption: str) -> str:
     """Return a table in Markdown with its caption below."""
-    return f"{table.cells.to_markdown(index=False)}\n\n{table.caption}\n"
+    return f"{cells.to_markdown(index=False)}\n\n{caption}\n"
 
 
 def latex(table: Printed, label: str) -> str:

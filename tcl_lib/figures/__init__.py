@@ -13,10 +13,12 @@ from tcl_lib.figures.representations import accuracy_by_similarity, similarity, 
 from tcl_lib.figures.results import accuracy_by_energy, accuracy_by_step, recalibration, training_curves
 from tcl_lib.figures.robustness import robustness
 from tcl_lib.figures.run import firing_rates, learning_curves, views
+from tcl_lib.figures.style import Page
 
 __all__ = [
     "Gallery",
     "NothingToDraw",
+    "Page",
     "accuracy_by_energy",
     "accuracy_by_similarity",
     "accuracy_by_step",

@@ -5,7 +5,7 @@ import pandas as pd
 from tcl_lib.analysis import policies
 from tcl_lib.figures.drawing import describe, drawing, reads
 from tcl_lib.figures.results import HOLLOW, averaged
-from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend, variants
+from tcl_lib.figures.style import Page, PrintedFigure, entries, label_outer, legend, variants
 
 NAMES = {
     "confidence": "confidence",
@@ -24,15 +24,17 @@ def frontiers(page: Page, table: pd.DataFrame) -> PrintedFigure:
     """
     found = [policy for policy in NAMES if policy in set(table["policy"])]
     columns = min(len(found), 4 if page.wide else 2)
-    figure, axes = page.panels(len(found), height=46 if page.wide else 40, columns=columns, sharey=True)
-    for index, (axis, policy) in enumerate(zip(axes, found, strict=True)):
+    figure, axes = page.panels(
+        len(found), height=46 if page.wide else 40, columns=columns, sharex=True, sharey=True
+    )
+    for axis, policy in zip(axes, found, strict=True):
         for variant, rows, drawn in variants(table):
             points = rows.groupby(["policy", "budget"])[["mean_steps", "accuracy"]].mean()
             line = drawn | {"markevery": 3}
             axis.plot(*points.loc[policy].to_numpy().T, label=variant, **line)
             axis.plot(*points.loc["fixed"].to_numpy().T, **drawn | HOLLOW | {"ls": ""})
         axis.set_title(NAMES[policy])
-        label(axis, "mean inference time steps", "test accuracy (%)" if index % columns == 0 else None)
+    label_outer(axes, columns, "mean inference time steps", "test accuracy (%)")
     legend(figure, entries(axes[0]))
     describe(
         figure,

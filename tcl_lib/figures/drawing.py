@@ -114,9 +114,6 @@ def save(
     files.make_folder(Path(folder))
     for one in [width] if width else PRESETS[preset].widths:
         figure = draw.draw(tables, preset, one, **options)
-        for _ in range(2):  # the first layout can change the ticks, and they the layout
-            figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # no new layout for each file
         for suffix, metadata in UNDATED.items():
             drawn = io.BytesIO()
             figure.savefig(drawn, format=suffix, metadata=metadata)

@@ -106,13 +106,13 @@ def write_index(folder: Path) -> None:
     """Write index.html: the figures and tables in the folders of a folder, with their captions."""
     files.make_folder(folder)
     with FileLock(folder / ".index.lock"):  # two notebooks may write at the same time
-        parts = [_section(path) for path in sorted(folder.iterdir()) if any(path.glob("*.txt"))]
-        content = "\n".join(["<h1>Figures and tables</h1>", *parts])
+        sections = [_section(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+        content = "\n".join(["<h1>Figures and tables</h1>", *filter(None, sections)])
         files.write(folder / "index.html", PAGE.format(content=content))
 
 
 def _section(folder: Path) -> str:
-    parts = [f"<h2>{html.escape(folder.name)}</h2>"]
+    parts = []
     for path in sorted(folder.glob("*.txt")):
         written = sorted(folder.glob(f"{path.stem}-*mm.*"), key=lambda file: (len(file.stem), file.name))
         if pictures := [file for file in written if file.suffix == ".png"]:
@@ -124,7 +124,7 @@ def _section(folder: Path) -> str:
         markdown = path.with_suffix(".md")
         text = html.escape(markdown.read_text()) if markdown.exists() else ""
         parts.append(f"<pre>{text}</pre>{_link(path)}, {_link(markdown)}")
-    return "\n".join(parts)
+    return "\n".join([f"<h2>{html.escape(folder.name)}</h2>", *parts]) if parts else ""
 
 
 def _address(path: Path) -> str:

@@ -17,6 +17,7 @@ from tcl_lib.figures.style import (
     PrintedFigure,
     entries,
     label,
+    label_outer,
     legend,
     over_seeds,
     time_ticks,
@@ -83,8 +84,7 @@ def similarity(
         axis.set_ylim(len(steps) + 0.5, 0.5)
         axis.grid(False)
         axis.spines[:].set_visible(True)
-        label(axis, "time step $u$", "time step $t$")
-        axis.label_outer()
+    label_outer(axes, columns, "time step $u$", "time step $t$")
     words = f"{MEASURES[measure]}: {samples}"
     bar = figure.colorbar(mesh, ax=axes, location="bottom", label=words, shrink=0.6, aspect=40)
     bar.outline.set_visible(False)

@@ -11,6 +11,7 @@ from tcl_lib.figures.style import (
     PrintedFigure,
     entries,
     label,
+    label_outer,
     legend,
     over_seeds,
     spread,
@@ -79,13 +80,13 @@ def recalibration(page: Page, accuracy: pd.DataFrame) -> PrintedFigure:
     There is a panel for each variant.
     """
     found = variants(accuracy)
-    figure, axes = page.panels(len(found), height=36, columns=4 if page.wide else 2, sharex=True, sharey=True)
+    columns = min(len(found), 4 if page.wide else 2)
+    figure, axes = page.panels(len(found), height=36, columns=columns, sharex=True, sharey=True)
     for axis, (variant, rows, drawn) in zip(axes, found, strict=True):
         _bars(axis, rows, "time_step", "cumulative", **drawn)
         _bars(axis, rows, "time_step", "recalibrated", **drawn | HOLLOW)
         axis.set(title=variant, xticks=time_ticks(rows["time_step"].max(), most=5))
-        label(axis, INFERENCE, "test accuracy (%)")
-        axis.label_outer()
+    label_outer(axes, columns, INFERENCE, "test accuracy (%)")
     grey = {"color": "0.3", "marker": "o"}
     legend(
         figure,
@@ -154,7 +155,7 @@ def training_curves(page: Page, metrics: pd.DataFrame) -> PrintedFigure:
     describe(
         figure,
         metrics,
-        "Training curves on validation data",
+        "Validation accuracy and cross-entropy by epoch",
         "Accuracy after (a) all time steps and (b) the first; (c) cross-entropy of the mean logits.",
         averaged(metrics, "band"),
     )

@@ -14,6 +14,7 @@ from tcl_lib.figures.style import (
     Page,
     PrintedFigure,
     label,
+    label_outer,
     legend,
     over_seeds,
     time_ticks,
@@ -118,8 +119,7 @@ def firing_rates(page: Page, rates: pd.DataFrame) -> PrintedFigure:
             axis.plot(points.index, points, "o-", color=colours[layer], label=f"layer {layer}")
         axis.set_title(variant if len(found) > 1 else "")
         axis.set_xticks(time_ticks(rates["time_step"].max()))
-        label(axis, "time step $t$", "spikes per neuron and step")
-        axis.label_outer()
+    label_outer(axes, columns, "time step $t$", "spikes per neuron and step")
     axes[0].set_ylim(0, None)  # of all panels, when all is drawn
     legend(figure, axes[0].lines)
     describe(figure, rates, "Firing rate of each layer on the test set", averaged(rates))

@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
 from tcl_lib.figures.text import text_width
@@ -79,7 +80,15 @@ class PrintedFigure(Figure):
 
     def savefig(self, *arguments, **options) -> None:
         with plt.rc_context(self.style):
+            self._lay_out()
             super().savefig(*arguments, **options)
+
+    def _lay_out(self) -> None:
+        """Find the layout, once for all files."""
+        if isinstance(self.get_layout_engine(), ConstrainedLayoutEngine):
+            for _ in range(2):  # the first layout can change the ticks, and they the layout
+                self.draw_without_rendering()
+            self.set_layout_engine("none")
 
     def _ipython_display_(self) -> None:
         from IPython.display import display  # only notebooks need IPython
@@ -161,6 +170,14 @@ def label(axes: Axes, x: str | None = None, y: str | None = None) -> None:
         axes.set_xlabel(x, parse_math=True)
     if y is not None:
         axes.set_ylabel(y, parse_math=True)
+
+
+def label_outer(axes: list[Axes], columns: int, x: str, y: str) -> None:
+    """Label only the lowest panel of each column and the first of each row; the others share their axes."""
+    for index, axis in enumerate(axes):
+        lowest, first = index + columns >= len(axes), index % columns == 0
+        axis.tick_params(labelbottom=lowest, labelleft=first)
+        label(axis, x if lowest else None, y if first else None)
 
 
 def legend(figure: Figure, handles: list, **options) -> None:

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from tcl_lib.config import RunConfig
+from tcl_lib.runs.contents import Result
 from tcl_lib.runs.layout import FILES
 from tcl_lib.runs.run import Run, load_run
 from tcl_lib.utils import paths
 from tcl_lib.utils.checks import checked
+
+LABELS = ("name", "path", "data", "setting", "variant", "threads", "processor")
+# Of a table of runs.
+COLUMNS = (*LABELS, *RunConfig.__dataclass_fields__, *Result.__annotations__)
 
 
 def load_runs(root: str | Path | None = None) -> pd.DataFrame:
@@ -53,11 +59,13 @@ def table(found: Run | Iterable[Run] | pd.DataFrame) -> pd.DataFrame:
 def select(table: pd.DataFrame, query: str | None) -> pd.DataFrame:
     """Return the rows of a table of runs for which a query holds, "loss in ['ce', 'tcl'] and seed < 3".
 
-    The query is one of pandas; None keeps all. Raises ValueError, in one line, for a query that pandas cannot
-    read, for an unknown column, with the names nearest to it, and where the query holds for no run.
+    The query is one of pandas; None keeps all. Without runs it is only checked. Raises ValueError, in one
+    line, for a query that pandas cannot read, for an unknown column, with the names nearest to it, and where
+    the query holds for no run.
     """
-    if checked("select", query, str | None) is None or not len(table):
+    if checked("select", query, str | None) is None:
         return table
+    table = table if len(table) else pd.DataFrame(columns=COLUMNS)
     try:
         holds = table.eval(query)
         if not (isinstance(holds, pd.Series) and holds.dtype == bool):
@@ -69,7 +77,7 @@ def select(table: pd.DataFrame, query: str | None) -> pd.DataFrame:
         raise ValueError(f"select={query!r}: unknown column {name}; {known}") from None
     except Exception as error:  # what pandas raises depends on what is wrong
         raise ValueError(f"select={query!r}: is not a pandas query ({str(error).splitlines()[0]})") from error
-    if not holds.any():
+    if len(table) and not holds.any():
         raise ValueError(f"select={query!r}: holds for none of the {len(table)} runs")
     return table[holds]
 

@@ -1,12 +1,17 @@
 """Printed tables hold what was computed, and their captions say what it is."""
 
+import re
+
 import numpy as np
 import pandas as pd
+from conftest import write_run
 
+from tcl_lib import load_run
 from tcl_lib.analysis import tables
 from tcl_lib.analysis.tables import results_table
+from tcl_lib.runs import layout
 
-ROWS = pd.DataFrame({"setting": "digits, 50 % of_them", "variant": ["CE", "TCL"], "seed": 0})
+ROWS = pd.DataFrame({"setting": "folder (50 % of_them), convnet, T = 2", "variant": ["CE", "TCL"], "seed": 0})
 COMPARED = pd.DataFrame(
     [
         ("CE", 1, 61.0, 1.414, 2, np.nan, np.nan, np.nan, 0),
@@ -73,29 +78,62 @@ def test_recalibration_table_prints_every_number():
 
 
 def test_caption_says_what_a_difference_mixes():
-    assert tables.caption(ROWS, "Accuracy.") == "digits, 50 % of_them. Accuracy."
+    assert tables.caption(ROWS, "Accuracy.") == "50 % of_them, convnet, T = 2. Accuracy."
     caption = tables.caption(ROWS.assign(threads=[1, 2]), "Accuracy.")
-    assert caption.startswith("digits, 50 % of_them. Accuracy. Some differences are between runs with")
+    assert caption.startswith(
+        "50 % of_them, convnet, T = 2. Accuracy. Some differences are between runs with"
+    )
     assert "numbers of threads (1, 2)" in caption
 
 
 def test_write_table_writes_markdown_and_latex(tmp_path):
-    caption = tables.caption(ROWS, tables.RESULTS)
-    tables.write_table(results_table(COMPARED), tmp_path / "digits-T2", caption)
-    latex = (tmp_path / "digits-T2.tex").read_text()
-    assert r"per-step CE & 2 & 62.00 $\pm$ 1.41 & +1.00 [$-$2.50, +4.50] & 70.00 $\pm$ 1.41" in latex
-    assert r"\caption{digits, 50 \% of\_them. Test accuracy when" in latex
+    table = tables.Printed(results_table(COMPARED), tables.caption(ROWS, tables.RESULTS), ((1, "t = 1 (%)"),))
+    tables.write_table(table, tmp_path / "digits" / "results", "tab:digits-results")
+    latex = (tmp_path / "digits" / "results.tex").read_text()
+    assert r"per-step CE & 2 & \textbf{62.00 $\pm$ 1.41} & +1.00 [$-$2.50, +4.50] & 70.00 $\pm$ 1.41" in latex
+    assert latex.startswith("\\begin{table}[tbp]\n\\centering\n")
+    assert (
+        r"\caption{50 \% of\_them, convnet, $T = 2$. Test accuracy when inference stops after $t$ time"
+        in latex
+    )
+    assert "Bold: ahead of every other loss" in latex
+    assert r"\label{tab:digits-results}" in latex
+    assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
     assert latex.isascii()
-    assert r"t = 1 (\%)" in latex
-    markdown = (tmp_path / "digits-T2.md").read_text()
+    assert r"$t = 1$ (\%) & to CE at $t = 1$ (points) & $t = T = 2$ (\%)" in latex
+    markdown = (tmp_path / "digits" / "results.md").read_text()
     assert "| per-step CE |       2 | 62.00 ± 1.41 |" in markdown
-    assert "\n\ndigits, 50 % of_them. Test accuracy" in markdown
+    assert "\n\n50 % of_them, convnet, T = 2. Test accuracy" in markdown
     assert "Student's t" in markdown
 
 
-def test_latex_shows_every_character_of_a_caption():
-    text = tables.latex(pd.DataFrame({"a^b": ["~"], "c_$1_$2": [r"{d}\e_$"]}), r"\~^{}%&#_$ ±")
+def test_latex_shows_every_character_of_a_table():
+    cells = pd.DataFrame({"a^b": ["~"], "c_$1_$2": [r"{d}\e_$"]})
+    text = tables.latex(tables.Printed(cells, r"\~^{}%&#_$ ±"), "tab:x")
     shown = r"\textbackslash{}\textasciitilde{}\textasciicircum{}\{\}\%\&\#\_\$ $\pm$"
     assert f"\\caption{{{shown}}}" in text
-    assert r"a\textasciicircum b & c\_\$1\_\$2" in text
-    assert r"\textasciitilde  & \{d\}\textbackslash e\_\$ \\" in text
+    assert r"a\textasciicircum{}b & c\_\$1\_\$2" in text
+    assert r"\textasciitilde{} & \{d\}\textbackslash{}e\_\$ \\" in text
+    assert "Bold" not in text
+
+
+def test_results_are_in_bold_only_where_they_are_ahead_by_the_interval(tiny):
+    accuracies = {"ce": (60, 61, 62), "tcl": (70, 71.5, 72), "stcl": (50, 99, 70)}
+    found = []
+    for loss, values in accuracies.items():
+        for seed, value in enumerate(values):
+            config = tiny(loss=loss, seed=seed)
+            steps = {"time_step": [1, 2], "cumulative": [value, 80.0], "instantaneous": 50.0}
+            write_run(config, tables={layout.ACCURACY: steps})
+            found.append(load_run(config.run_path))
+    assert tables.results(found[:6]).best == ((1, "t = 1 (%)"),)  # TCL; at T both are equal
+    assert tables.results(found).best == ()  # STCL is ahead of TCL by one seed alone
+    assert tables.results(found[3]).best == ()
+
+
+def test_shown_has_no_row_numbers_and_whole_numbers_are_whole():
+    table = pd.DataFrame({"layer": ["1", "total"], "macs": [1280000.0, 3.0], "rate": [0.123456, np.nan]})
+    html = tables.shown(table.set_index("layer")).to_html()
+    cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", html)
+    assert cells == ["layer", "macs", "rate", "1", "1,280,000", "0.12", "total", "3", "–"]
+    assert repr(tables.shown(table)).splitlines()[1].split() == ["1", "1280000", "0.12"]

@@ -15,6 +15,7 @@ def table(seeds=2):
     rows = []
     for (place, variant), seed in itertools.product(enumerate(("CE", "TCL")), range(seeds)):
         labels = {"setting": "digits, convnet, T = 3", "variant": variant, "seed": seed, "events": False}
+        labels["run"] = f"{variant}-{seed}"
         for policy, budget in itertools.product(("confidence", "gap", "fixed"), BUDGETS):
             accuracy = 90 + place + seed + budget - (policy == "fixed")
             rows.append(
@@ -25,14 +26,12 @@ def table(seeds=2):
 
 
 def test_frontiers_shows_the_means_over_the_seeds():
-    figure = figures.frontiers(table())
+    figure = figures.frontiers.draw([table()])
     left, right = figure.axes
-    assert [axes.get_title() for axes in (left, right)] == [
-        "stops by confidence",
-        "stops by gap of the first two",
-    ]
+    titles = [axes.get_title("left") for axes in (left, right)]
+    assert titles == ["(a) confidence", "(b) gap of the first two"]
     ce, fixed, tcl, _ = left.get_lines()
-    assert ce.get_label() == "CE (2 seeds)"
+    assert ce.get_label() == "CE"
     assert ce.get_xdata() == pytest.approx([1.05, 1.55, 3.05])
     assert ce.get_ydata() == pytest.approx([91.5, 92, 93.5])
     assert tcl.get_ydata() == pytest.approx([92.5, 93, 94.5])
@@ -41,11 +40,11 @@ def test_frontiers_shows_the_means_over_the_seeds():
 
 
 def test_frontiers_says_what_is_averaged():
-    assert "mean over the seeds" in figures.frontiers(table()).get_suptitle()
-    assert "one seed" in figures.frontiers(table(seeds=1)).get_suptitle()
+    assert "Mean over 2 seeds." in figures.frontiers.draw([table()]).caption
+    assert "One seed." in figures.frontiers.draw([table(seeds=1)]).caption
 
 
 def test_frontiers_refuses_runs_of_two_settings():
     other = pd.concat([table(), table().assign(setting="digits, resnet19, T = 3")])
     with pytest.raises(ValueError, match="runs of 2 settings"):
-        figures.frontiers(other)
+        figures.frontiers.draw([other])

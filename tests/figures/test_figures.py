@@ -1,25 +1,28 @@
-"""Figures show what the tables hold, and can be drawn."""
+"""Figures show what the tables hold, and can be printed."""
 
 import io
 import itertools
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import too_long
+from conftest import too_long, write_run
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from PIL import Image
 
 from benchmarks.figure import speed
-from tcl_lib import figures, registry
+from tcl_lib import figures, load_run, registry, runs
 from tcl_lib.analysis.similarity import temporal_similarity
 from tcl_lib.analysis.tsne import tsne
+from tcl_lib.runs import layout
+from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
+REFERENCE = REPOSITORY / "runs" / "reference"
 METRICS = pd.DataFrame(
     {
-        "data": "dvs_cifar10 (tet split)",
         "epoch": [1, 2, 3],
         "loss": [3.0, 2.0, 1.5],
         "cross_entropy": [1.0, 0.5, 0.25],
@@ -36,13 +39,13 @@ LOSSES = {"CE": 0.0, "TCL": 4.0, "STCL": 5.0}
 LOSSES_DRAWN = {loss.label: loss for loss in registry.LOSSES.values()}
 RATES = pd.DataFrame(
     {
-        "data": "digits",
         "layer": [1, 1, 2, 2],
         "time_step": [1, 2, 1, 2],
         "firing_rate": [0.1, 0.2, 0.3, 0.4],
     }
 )
 SETTING = "digits, convnet, T = 3, 96 training and 360 test samples"
+ONE = {"setting": SETTING, "variant": "STCL", "seed": 0, "run": "STCL-0"}
 
 
 def gathered(seeds=2, losses=LOSSES, **labels) -> pd.DataFrame:
@@ -77,7 +80,7 @@ def similarities(losses=LOSSES) -> pd.DataFrame:
     for run in gathered(losses=losses).drop_duplicates("run").to_dict("records"):
         features = np.random.default_rng(run["seed"]).normal(size=(3, 30, 4)) + 1
         table = temporal_similarity(features, np.arange(30) % 3)
-        rows.append(table.assign(**{k: run[k] for k in ("run", "setting", "variant", "seed", "time_steps")}))
+        rows.append(table.assign(**{k: run[k] for k in (*ONE, "time_steps")}))
     table = pd.concat(rows)
     assert set(table["relation"]) == set(relations)
     return table
@@ -105,76 +108,109 @@ def drawn(figure) -> bytes:
     return buffer.getvalue()
 
 
+def points_of(features, labels, samples, **names) -> pd.DataFrame:
+    """The rows that `figures.tsne` draws of these features."""
+    points = tsne(features, labels, samples)
+    return points.assign(class_name=[f"class {label}" for label in points["label"]], **names)
+
+
 def lines(axes) -> dict[str, list]:
     return {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
 
 
-def test_learning_curves():
-    figure = figures.learning_curves(METRICS)
+def test_learning_curves_shows_losses_accuracies_and_firing_rates():
+    figure = figures.learning_curves.draw([METRICS.assign(**ONE)])
     losses, accuracy, rates = (lines(axes) for axes in figure.axes)
     assert losses["contrastive"] == [2.0, 1.5, 1.25]
     assert losses["validation cross entropy"] == [1.1, 0.6, 0.5]
-    assert accuracy["validation, first step"] == [50.0, 60.0, 70.0]
-    assert figure.get_suptitle() == "dvs_cifar10 (tet split)"
+    assert accuracy["validation accuracy, t = 1"] == [50.0, 60.0, 70.0]
     assert rates == {"layer 1": [0.2, 0.21, 0.22], "layer 2": [0.1, 0.11, 0.12]}
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
     assert drawn(figure)
 
 
-def test_a_single_epoch_is_seen():
-    figure = figures.learning_curves(METRICS[:1])
+def test_learning_curves_has_a_row_for_each_variant_with_its_own_terms():
+    other = METRICS.drop(columns="contrastive").assign(consistency=0.5, **ONE | {"variant": "ETC", "seed": 1})
+    columns = [*METRICS.columns[:4], "consistency", *METRICS.columns[4:], *ONE]
+    both = pd.concat([METRICS.assign(**ONE), other])[columns]
+    figure = figures.learning_curves.draw([both.reset_index(drop=True)])
+    assert [axes.get_title("left") for axes in figure.axes[::3]] == ["(a) ETC", "(d) STCL"]
+    etc, stcl = (lines(axes) for axes in figure.axes[::3])
+    assert "contrastive" not in etc
+    assert "consistency" not in stcl
+    assert etc["consistency"] == [0.5] * 3
+
+
+def test_learning_curves_marks_a_single_epoch():
+    figure = figures.learning_curves.draw([METRICS[:1].assign(**ONE)])
     assert all(line.get_marker() == "o" for axes in figure.axes for line in axes.lines)
 
 
-def test_without_contrast_the_loss_is_the_cross_entropy():
-    losses = lines(figures.learning_curves(METRICS.drop(columns="contrastive")).axes[0])
-    assert list(losses) == ["cross entropy", "validation cross entropy"]
+def test_learning_curves_without_contrast_has_no_total_loss():
+    figure = figures.learning_curves.draw([METRICS.drop(columns="contrastive").assign(**ONE)])
+    assert list(lines(figure.axes[0])) == ["cross entropy", "validation cross entropy"]
 
 
-def test_accuracy_curves_are_the_mean_over_the_seeds():
-    figure = figures.accuracy_curves(gathered())
+def test_accuracy_by_step_is_the_mean_over_the_seeds():
+    figure = figures.accuracy_by_step.draw([gathered()])
     stopped, alone = figure.axes
     assert lines(stopped) == {
-        "CE (2 seeds)": [62.5, 64.5, 66.5],
-        "TCL (2 seeds)": [66.5, 68.5, 70.5],
-        "STCL (2 seeds)": [67.5, 69.5, 71.5],
+        "CE": [62.5, 64.5, 66.5],
+        "TCL": [66.5, 68.5, 70.5],
+        "STCL": [67.5, 69.5, 71.5],
     }
-    assert lines(alone)["TCL (2 seeds)"] == [65.5, 66.5, 67.5]
+    assert lines(alone)["TCL"] == [65.5, 66.5, 67.5]
     assert stopped.lines[0].get_xdata().tolist() == [1, 2, 3]
     corners = stopped.collections[0].get_paths()[0].vertices
     assert (corners[:, 1].min(), corners[:, 1].max()) == (62, 67)  # of the two seeds
-    assert SETTING in figure.get_suptitle().replace("\n", " ")
-    assert "band: lowest to highest seed" in figure.get_suptitle()
+    assert stopped.get_xlabel() == "inference time steps $t$"
+    assert [axes.get_title("left") for axes in figure.axes] == ["(a) first $t$ steps", "(b) step $t$ alone"]
     assert drawn(figure)
 
 
-def test_of_one_seed_the_band_is_what_the_test_samples_leave():
-    figure = figures.accuracy_curves(gathered(seeds=1))
+def test_a_figure_has_a_caption_and_no_title():
+    figure = figures.accuracy_by_step.draw([gathered()])
+    assert figure.get_suptitle() == ""
+    assert figure.caption == (
+        "Test accuracy by time step on Digits. (a) When inference stops after t time steps."
+        " (b) Of the answer at step t alone. Mean over 2 seeds; band: lowest to highest seed."
+        " Setting: convnet, T = 3, 96 training and 360 test samples; 6 runs."
+    )
+
+
+def test_accuracy_by_step_of_one_seed_has_the_interval_of_the_test_samples():
+    figure = figures.accuracy_by_step.draw([gathered(seeds=1)])
     corners = set(map(tuple, figure.axes[0].collections[0].get_paths()[0].vertices.tolist()))
     assert {(1, 57.0), (1, 67.0), (3, 61.0), (3, 71.0)} <= corners
-    assert "95 % interval (Wilson)" in figure.get_suptitle()
-    assert list(lines(figure.axes[0])) == ["CE (1 seed)", "TCL (1 seed)", "STCL (1 seed)"]
+    assert "One seed; band in (a): 95 % interval (Wilson)." in figure.caption
+
+
+def test_a_caption_says_where_the_numbers_of_seeds_differ():
+    table = gathered(seeds=3)
+    some = table[(table["variant"] != "CE") | (table["seed"] == 0)]
+    assert "Mean over 1 to 3 seeds;" in figures.accuracy_by_step.draw([some]).caption
 
 
 def test_recalibration_shows_both_accuracies_of_every_variant():
-    figure = figures.recalibration(gathered())
-    assert [axes.get_title() for axes in figure.axes] == ["CE (2 seeds)", "TCL (2 seeds)", "STCL (2 seeds)"]
+    figure = figures.recalibration.draw([gathered()])
+    assert [axes.get_title("left") for axes in figure.axes] == ["(a) CE", "(b) TCL", "(c) STCL"]
     plain, recalibrated = (bars.lines[0] for bars in figure.axes[1].containers)
     assert plain.get_ydata().tolist() == [66.5, 68.5, 70.5]
     assert recalibrated.get_ydata() == pytest.approx([68.5, 69.5, 70.5 + 2 / 3])
     assert (plain.get_linestyle(), recalibrated.get_linestyle()) == ("-", "--")
     assert recalibrated.get_markerfacecolor() == "white"
     assert plain.get_color() == recalibrated.get_color() == LOSSES_DRAWN["TCL"].colour
-    assert "hollow: recalibrated to t steps" in figure.get_suptitle()
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["batch norm as trained", "recalibrated to the first t steps"]
     assert drawn(figure)
 
 
-@pytest.mark.parametrize("draw", [figures.accuracy_curves, figures.recalibration])
+@pytest.mark.parametrize("draw", [figures.accuracy_by_step, figures.recalibration])
 def test_no_band_and_no_bar_leaves_0_to_100(draw):
     values = {0: 100.0, 1: 100.0, 2: 97.0}
     table = gathered(seeds=3)
     table["cumulative"] = table["instantaneous"] = table["recalibrated"] = table["seed"].map(values)
-    figure = draw(table)
+    figure = draw.draw([table])
     for collection in (collection for axes in figure.axes for collection in axes.collections):
         ends = np.concatenate([path.vertices[:, 1] for path in collection.get_paths()])
         assert (ends.min(), ends.max()) == (97, 100)
@@ -182,25 +218,26 @@ def test_no_band_and_no_bar_leaves_0_to_100(draw):
 
 def test_every_registered_loss_is_told_apart_without_colour():
     table = gathered(losses={loss.label: 0.0 for loss in LOSSES_DRAWN.values()})
-    found = figures.accuracy_curves(table).axes[0].lines
+    found = figures.accuracy_by_step.draw([table]).axes[0].lines
     assert len(found) == len(LOSSES_DRAWN) >= 7
     assert len({line.get_marker() for line in found}) == len(found)
     assert len({line.get_color() for line in found}) == len(found)
 
 
-def test_steps_of_events_are_frames():
-    figure = figures.accuracy_curves(gathered(events=True, setting="moving_digits (simulated), convnet"))
-    assert "moving_digits (simulated)" in figure.get_suptitle()
-    assert "first t frames" in figure.axes[0].get_title()
-    assert "frames" not in figures.accuracy_curves(gathered()).axes[0].get_title()
+def test_the_caption_says_that_a_step_of_events_is_a_frame():
+    events = gathered(events=True, setting="moving_digits (simulated), convnet, T = 3")
+    figure = figures.accuracy_by_step.draw([events])
+    assert "on Moving digits (simulated)." in figure.caption
+    assert "frame" in figure.caption
+    assert "frame" not in figures.accuracy_by_step.draw([gathered()]).caption
 
 
 def test_a_loss_keeps_its_colour_and_its_variants_differ():
-    both = figures.accuracy_curves(gathered()).axes[0]
-    alone = figures.accuracy_curves(gathered(losses={"STCL": 1.0})).axes[0]
+    both = figures.accuracy_by_step.draw([gathered()]).axes[0]
+    alone = figures.accuracy_by_step.draw([gathered(losses={"STCL": 1.0})]).axes[0]
     assert to_rgb(alone.lines[0].get_color()) == to_rgb(both.lines[2].get_color())
     variants = {"TCL": 0.0, "TCL, temperature 0.2": 1.0}
-    default, other = figures.accuracy_curves(gathered(losses=variants)).axes[0].lines
+    default, other = figures.accuracy_by_step.draw([gathered(losses=variants)]).axes[0].lines
     assert default.get_color() == other.get_color()
     assert default.get_linestyle() != other.get_linestyle()
 
@@ -210,12 +247,12 @@ def test_accuracy_by_energy_adds_up_the_steps():
     operations = pd.concat(layers)
     operations.loc[operations["time_step"] == 1, "ann_energy_uj"] = 4.0
     columns = ["run", "time_step", "layer", "energy_uj", "ann_energy_uj"]
-    figure = figures.accuracy_by_energy(gathered(), operations[columns])
+    figure = figures.accuracy_by_energy.draw([gathered(), operations[columns]])
     (axes,) = figure.axes
     line = axes.containers[0].lines[0]
     assert line.get_xdata().tolist() == [1.5, 3.0, 4.5]
     assert line.get_ydata().tolist() == [62.5, 64.5, 66.5]
-    assert "ANN of the same shape: 8 µJ" in figure.get_suptitle()
+    assert "An ANN of the same shape needs 8 µJ per sample." in figure.caption
     assert "µJ" in axes.get_xlabel()
     assert drawn(figure)
 
@@ -224,32 +261,32 @@ def test_training_curves_are_means_over_the_seeds():
     runs = gathered().drop_duplicates("run")[["setting", "variant", "seed"]]
     metrics = runs.merge(METRICS, how="cross")
     metrics["validation_accuracy"] += 2 * metrics["seed"]
-    figure = figures.training_curves(metrics)
+    figure = figures.training_curves.draw([metrics])
     everything, first, entropy = (lines(axes) for axes in figure.axes)
-    assert everything["CE (2 seeds)"] == [56.0, 66.0, 76.0]
-    assert first["STCL (2 seeds)"] == [50.0, 60.0, 70.0]
-    assert entropy["TCL (2 seeds)"] == [1.1, 0.6, 0.5]
+    assert everything["CE"] == [56.0, 66.0, 76.0]
+    assert first["STCL"] == [50.0, 60.0, 70.0]
+    assert entropy["TCL"] == [1.1, 0.6, 0.5]
     assert drawn(figure)
 
 
-@pytest.mark.parametrize("draw", [figures.accuracy_curves, figures.training_curves])
+@pytest.mark.parametrize("draw", [figures.accuracy_by_step, figures.training_curves])
 def test_runs_that_must_not_be_averaged_never_are(draw):
     mixed = pd.concat([gathered(), gathered(setting="digits, convnet, T = 4")])
     mixed = mixed.assign(epoch=1, validation_accuracy=1, validation_accuracy_t1=1, validation_cross_entropy=1)
     with pytest.raises(ValueError, match="runs of 2 settings"):
-        draw(mixed)
+        draw.draw([mixed])
 
 
 def test_sensitivity_shows_validation_accuracy():
     table = runs_table(temperature=(0.1, 0.1, 0.5, 0.5), temporal_weight=(0.5, 2.0, 0.5, 2.0))
-    figure = figures.sensitivity(table)
-    assert [axes.get_title() for axes in figure.axes] == [
-        "TCL, answer at t = 1",
-        "TCL, answer at t = T = 3",
-        "STCL, answer at t = 1",
-        "STCL, answer at t = T = 3",
+    figure = figures.sensitivity.draw([table])
+    assert [axes.get_title("left") for axes in figure.axes] == [
+        "(a) TCL, $t = 1$",
+        "(b) TCL, $t = T = 3$",
+        "(c) STCL, $t = 1$",
+        "(d) STCL, $t = T = 3$",
     ]
-    assert figure.get_supylabel() == "validation accuracy (%)"
+    assert figure.axes[0].get_ylabel() == "validation accuracy (%)"
     weak, strong = (container.lines[0] for container in figure.axes[1].containers)
     assert weak.get_xdata().tolist() == [0.1, 0.5]
     assert weak.get_ydata().tolist() == [75.0, 77.0]
@@ -260,7 +297,7 @@ def test_sensitivity_shows_validation_accuracy():
 def test_sensitivity_to_the_weight_alone():
     table = runs_table(temperature=(0.1, 0.1, 0.1), temporal_weight=(0.0, 0.5, 2.0))
     table.loc[table["loss"] == "stcl", "temperature"] = 0.2  # not varied within a loss
-    axes = figures.sensitivity(table).axes[0]
+    axes = figures.sensitivity.draw([table]).axes[0]
     assert "weight" in axes.get_xlabel()
     assert axes.get_xscale() == "linear"  # 0 has no place on a logarithmic one
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "0.5", "2"]
@@ -268,25 +305,28 @@ def test_sensitivity_to_the_weight_alone():
 
 def test_positives_show_every_run():
     table = runs_table(positives=("class", "class+time", "time"))
-    figure = figures.positives(table)
+    figure = figures.positives.draw([table])
     first, last = figure.axes
     assert [label.get_text() for label in first.get_xticklabels()] == ["class", "time", "class\n+ time"]
     assert sorted(last.collections[0].get_offsets()[:, 1].tolist()) == [69, 70, 71, 79, 80, 81]
     assert last.containers[0].lines[0].get_ydata().tolist() == [74.0, 75.0, 76.0]
-    assert "2 seeds" in figure.get_suptitle()
+    assert "Mean over 2 seeds" in figure.caption
     assert drawn(figure)
 
 
 @pytest.mark.parametrize("measure", ["cosine", "cka"])
 def test_similarity_is_on_one_colour_scale(measure):
     table = similarities()
-    figure = figures.similarity(table, measure, "within_class")
+    figure = figures.similarity.draw([table], measure=measure, relation="within_class")
     meshes = [axes.collections[0] for axes in figure.axes[:3]]
     assert len({mesh.get_clim() for mesh in meshes}) == 1
     shown = {"cka": "cka_debiased"}.get(measure, measure)
     rows = table[(table["measure"] == shown) & (table["relation"] == "within_class")]
+    if measure == "cka":  # a step is equal to itself
+        rows = rows[rows["time_step"] != rows["other_step"]]
+        assert "The diagonal, 1 by definition, is left blank." in figure.caption
     expected = rows[rows["variant"] == "TCL"].groupby(["time_step", "other_step"])["value"].mean()
-    assert meshes[1].get_array().flatten().tolist() == pytest.approx(expected.tolist())
+    assert meshes[1].get_array().compressed().tolist() == pytest.approx(expected.tolist())
     low, high = meshes[0].get_clim()
     values = rows.groupby(["variant", "time_step", "other_step"])["value"].mean()
     assert (low, high) == pytest.approx((min(values.min(), high - 0.05), values.max()))
@@ -298,50 +338,58 @@ def test_similarity_is_on_one_colour_scale(measure):
 def test_similarity_shows_the_debiased_cka_of_the_runs_that_have_it():
     table = similarities()
     old = (table["measure"] == "cka_debiased") & (table["seed"] == 1)
-    figure = figures.similarity(table[~old], "cka", "within_sample")
+    figure = figures.similarity.draw([table[~old]], measure="cka")
     assert figure.axes[-1].get_xlabel() == "debiased linear CKA: all samples"
-    assert figure.axes[0].get_title() == "CE\n(1 seed)"
-    figure = figures.similarity(table[table["measure"] != "cka_debiased"], "cka", "within_sample")
+    assert "mean over 1 seed." in figure.caption
+    figure = figures.similarity.draw([table[table["measure"] != "cka_debiased"]], measure="cka")
     assert figure.axes[-1].get_xlabel() == "linear CKA (not corrected for bias): all samples"
-    assert figure.axes[0].get_title() == "CE\n(2 seeds)"
+    assert "mean over 2 seeds." in figure.caption
 
 
 def test_similarity_where_there_is_none_is_left_blank():
     table = similarities().assign(value=np.nan)
-    assert drawn(figures.similarity(table, "cka", "within_class"))
+    assert drawn(figures.similarity.draw([table], measure="cka"))
 
 
-def test_accuracy_by_similarity_to_the_last_step():
+def test_accuracy_by_similarity_leaves_out_the_last_step():
     table = similarities()
-    stopped, alone = figures.accuracy_by_similarity(gathered(), table).axes
+    stopped, alone = figures.accuracy_by_similarity.draw([gathered(), table]).axes
     same = table[(table["measure"] == "cosine") & (table["relation"] == "within_sample")]
     of_ce = same[(same["variant"] == "CE") & (same["other_step"] == 3)].groupby("time_step")["value"].mean()
     line = stopped.containers[0].lines[0]
-    assert line.get_xdata() == pytest.approx(of_ce.to_numpy())
-    assert line.get_ydata().tolist() == [62.5, 64.5, 66.5]
-    assert [text.get_text() for text in stopped.texts] == ["1", "1", "1"]
-    assert stopped.texts[0].xy == (line.get_xdata()[0], 62.5)
     assert of_ce[3] == pytest.approx(1)
-    assert "step T = 3" in alone.get_xlabel()
+    assert line.get_xdata() == pytest.approx(of_ce[:2].to_numpy())
+    assert line.get_ydata().tolist() == [62.5, 64.5]
+    hollow = [line for line in stopped.lines if line.get_markerfacecolor() == "white"]
+    assert hollow[0].get_xydata().tolist() == [[of_ce[1], 62.5]]
+    assert alone.get_xlabel() == "cosine similarity of steps $t$ and $T$"
 
 
-def test_t_sne_shows_the_same_samples_in_every_panel():
+def test_t_sne_shows_classes_above_and_time_steps_below():
     features = np.random.default_rng(0).normal(size=(3, 20, 6)) + np.repeat(3 * np.eye(4, 6), 5, axis=0)
     points = pd.concat(
         [
-            tsne(factor * features, np.repeat(np.arange(4), 5), np.arange(20)).assign(
-                setting=SETTING, variant=variant, seed=0
+            points_of(
+                factor * features, np.repeat(np.arange(4), 5), np.arange(20), **ONE | {"variant": variant}
             )
             for factor, variant in ((1.0, "CE"), (2.0, "STCL"))
         ]
     )
-    figure = figures.tsne(points, ["cat", "dog", "horse", "ship"])
-    assert [axes.get_title() for axes in figure.axes] == ["CE", "STCL"]
-    for axes in figure.axes:
-        assert [len(scatter.get_offsets()) for scatter in axes.collections] == [20, 20, 20]  # a marker a step
+    figure = figures.tsne.draw([points])
+    *panels, bar = figure.axes
+    assert [axes.get_title("left") for axes in panels] == ["(a) CE", "(b) STCL", "", ""]
+    shown = points[points["variant"] == "CE"]
+    for axes in panels[::2]:  # of CE, in any order
+        places = axes.collections[0].get_offsets()
+        assert np.allclose(np.sort(places, 0), np.sort(shown[["x", "y"]], 0))
+    above, below = (axes.collections[0] for axes in panels[::2])
+    assert len(np.unique(above.get_facecolors(), axis=0)) == 4
+    order = np.argsort(below.get_offsets()[:, 0])
+    assert below.get_array()[order].tolist() == shown.sort_values("x")["time_step"].tolist()
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["cat", "dog", "horse", "ship", "t = 1", "t = 2", "t = 3"]
-    assert "20 test samples" in figure.get_suptitle()
+    assert texts == ["class 0", "class 1", "class 2", "class 3"]
+    assert bar.get_ylabel() == "time step $t$"
+    assert "20 test samples" in figure.caption
     assert drawn(figure)
 
 
@@ -371,37 +419,108 @@ def test_of_many_classes_and_steps_ten_are_shown():
     assert (points["time_step"].min(), points["time_step"].max()) == (1, 32)
 
 
-def test_a_saved_figure_is_six_files_of_the_printed_widths(tmp_path):
-    figures.save("steps", tmp_path / "figures", figures.accuracy_curves, gathered())
-    files = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    kinds = itertools.product(("double", "single"), ("pdf", "png", "svg"))
-    assert files == [f"steps-{column}.{suffix}" for column, suffix in kinds]
-    for column, inches in (("single", 3.5), ("double", 7.2)):
-        with Image.open(tmp_path / "figures" / f"steps-{column}.png") as picture:
-            assert picture.width == pytest.approx(300 * inches, abs=1)
-    pdf = (tmp_path / "figures" / "steps-single.pdf").read_bytes()
-    assert b"/FontFile2" in pdf  # embedded, and TrueType
-    assert b"/Type3" not in pdf
-    svg = (tmp_path / "figures" / "steps-double.svg").read_text()
-    assert "test accuracy (%)</text>" in svg
+@pytest.fixture
+def run(tiny):
+    """A run of two steps, of which only the accuracy is known."""
+    config = tiny(loss="tcl")
+    steps = {"time_step": [1, 2], "cumulative": [60.0, 70.0], "instantaneous": [60.0, 65.0]}
+    write_run(config, tables={layout.ACCURACY: steps | {"low": 50.0, "high": 80.0}})
+    return load_run(config.run_path)
 
 
-def test_an_empty_table_is_logged_and_not_drawn(tmp_path, caplog):
-    with caplog.at_level("INFO", logger="tcl_lib"):
-        figures.show("steps", tmp_path / "figures", figures.accuracy_curves, gathered()[:0])
-    assert caplog.messages == ["steps: nothing to draw"]
+def test_a_drawing_function_takes_a_run_a_list_or_a_table(run):
+    expected = {"TCL, projection dim 16": [60.0, 70.0]}
+    for found in (run, [run], runs.table([run])):
+        assert lines(figures.accuracy_by_step(found, preset="ieee").axes[0]) == expected
+
+
+def test_runs_without_what_is_shown_are_refused_with_the_command_that_trains_them(run):
+    with pytest.raises(figures.NothingToDraw) as caught:
+        figures.firing_rates(run)
+    command = str(caught.value).split(": ", 1)[1]
+    assert str(caught.value).startswith("the firing rate was not measured when these runs were made;")
+    assert len(str(caught.value).splitlines()) == 1
+    assert command.startswith("papermill notebooks/ablation.ipynb runs/ablation.ipynb -p train_size 96")
+    assert command.endswith(' -y "{losses: [tcl], seeds: [0], time_steps: [2], batch_size: [32]}"')
+    with pytest.raises(
+        figures.NothingToDraw, match=r"does not vary .*temperature: \[0.05, 0.1, 0.2\], seeds"
+    ):
+        figures.sensitivity(run)
+
+
+WIDTHS = {"nature": [89, 183], "neurips": [139.7], "ieee": [88.9, 181.9]}
+
+
+@pytest.mark.parametrize("preset", ["nature", *too_long("neurips", "ieee")])
+def test_save_writes_every_width_and_the_caption(run, tmp_path, preset):
+    figure = figures.save(tmp_path / "figures", figures.accuracy_by_step, run, preset)
+    files = {path.name for path in (tmp_path / "figures").iterdir()}
+    kinds = itertools.product([f"-{width:.0f}mm" for width in WIDTHS[preset]], ("pdf", "png", "svg"))
+    assert files == {
+        "accuracy-by-step.txt",
+        *(f"accuracy-by-step{width}.{suffix}" for width, suffix in kinds),
+    }
+    assert (tmp_path / "figures" / "accuracy-by-step.txt").read_text() == figure.caption + "\n"
+    for width in WIDTHS[preset]:
+        start = tmp_path / "figures" / f"accuracy-by-step-{width:.0f}mm"
+        with Image.open(start.with_suffix(".png")) as picture:
+            assert picture.width == pytest.approx(300 * width / 25.4, abs=1)
+            assert picture.height <= 300 * 70 / 25.4
+        pdf = start.with_suffix(".pdf").read_bytes()
+        assert b"/FontFile2" in pdf  # embedded, and TrueType
+        assert b"/Type3" not in pdf
+        svg = start.with_suffix(".svg").read_text()
+        assert "test accuracy (%)</text>" in svg
+        assert "Test accuracy by" not in svg  # no title
+        assert re.search(r"(italic|oblique)[^>]*>t<", svg)  # a formula
+    font = {"nature": r"DejaVu|Arial|Helvetica|Liberation"}.get(preset, "STIXGeneral")
+    assert re.search(font, svg)
+
+
+def test_save_names_the_files_after_options_and_width(tmp_path):
+    run = load_run(REFERENCE / "nmnist-small-ce")
+    options = {"measure": "cosine", "relation": "within_class"}
+    figures.save(tmp_path, figures.similarity, run, width=60, **options)
+    assert {path.stem for path in tmp_path.iterdir()} == {
+        "similarity-cosine-within-class-60mm",
+        "similarity-cosine-within-class",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "science"}, "preset='science': must be 'nature', 'neurips' or 'ieee'"),
+        ({"width": 0}, "width=0: must be greater than 0, or None"),
+        ({"width": "single"}, "width='single': must be a valid number, or None"),
+    ],
+)
+def test_a_preset_or_width_that_is_none_is_refused(run, tmp_path, options, message):
+    with pytest.raises(ValueError, match="must be") as caught:
+        figures.save(tmp_path / "figures", figures.accuracy_by_step, run, **options)
+    assert str(caught.value) == message
     assert not (tmp_path / "figures").exists()
 
 
-def test_equal_figures_are_equal_files(tmp_path):
+def test_equal_figures_are_equal_files(run, tmp_path):
     for name in ("one", "other"):
-        figures.save("steps", tmp_path / name, figures.accuracy_curves, gathered())
+        figures.save(tmp_path / name, figures.accuracy_by_step, run, width=89)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("width", [3.5, *too_long(7.2)])
-def test_nothing_is_cut_and_panels_do_not_overlap(width):
+def test_savefig_keeps_the_style_of_the_preset(run):
+    figure = figures.accuracy_by_step(run, "ieee")
+    svg = io.StringIO()
+    figure.savefig(svg, format="svg")
+    assert "test accuracy (%)</text>" in svg.getvalue()
+    assert "DejaVu" not in svg.getvalue()
+
+
+@pytest.mark.parametrize(
+    "page", [("nature", 89), *too_long(("nature", 183), ("neurips", 140), ("ieee", 88.9))]
+)
+def test_nothing_is_cut_and_panels_do_not_overlap(page):
     table = gathered(losses=dict.fromkeys(LOSSES_DRAWN, 0.0))
     alike = similarities(dict.fromkeys(LOSSES_DRAWN, 0.0))
     some = runs_table(positives=("class", "class+time", "class+time+view"))
@@ -409,51 +528,52 @@ def test_nothing_is_cut_and_panels_do_not_overlap(width):
     many = runs_table(temperature=tuple(0.01 * 2**n for n in range(8)), temporal_weight=8 * (0.5,))
     features = np.random.default_rng(0).normal(size=(10, 20, 6))
     labels = np.arange(20) % 10
-    points = tsne(features, labels, np.arange(20)).assign(setting=SETTING, seed=0)
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    points = points_of(features, labels, np.arange(20), **ONE)
     of_each = pd.concat([points.assign(variant=variant) for variant in LOSSES_DRAWN])
-    metrics = table.drop_duplicates("run")[["setting", "variant", "seed"]].merge(METRICS, how="cross")
+    metrics = table.drop_duplicates("run")[list(ONE)].merge(METRICS, how="cross")
     energy = table.assign(energy_uj=0.5, ann_energy_uj=1.0)[
         ["run", "time_step", "energy_uj", "ann_energy_uj"]
     ]
-    found = [
-        figures.accuracy_curves(table, width=width),
-        figures.recalibration(table, width=width),
-        figures.accuracy_by_energy(table, energy, width=width),
-        figures.accuracy_by_similarity(table, alike, width=width),
-        figures.similarity(alike, "cosine", "between_classes", width=width),
-        figures.training_curves(metrics, width=width),
-        figures.sensitivity(of_two, width=width),
-        figures.sensitivity(many[many["loss"] == "tcl"], width=width),
-        figures.tsne(of_each, names, width=width),
-        figures.training_curves(metrics[metrics["epoch"] == 1], width=width),
-        figures.learning_curves(METRICS, width=width),
-        figures.firing_rates(RATES, width=width),
-        figures.positives(some, width=width),
-    ]
+    of_layers = table.drop_duplicates("run")[[*ONE, "time_steps"]].merge(RATES, how="cross")
+    shown = {
+        "accuracy_by_step": [table],
+        "recalibration": [table],
+        "accuracy_by_energy": [table, energy],
+        "accuracy_by_similarity": [table, alike],
+        "similarity": [alike],
+        "training_curves": [metrics],
+        "sensitivity": [of_two],
+        "tsne": [of_each],
+        "learning_curves": [METRICS.assign(**ONE)],
+        "firing_rates": [of_layers],
+        "positives": [some],
+    }
+    found = [getattr(figures, name).draw(tables, *page) for name, tables in shown.items()]
+    found.append(figures.sensitivity.draw([many[many["loss"] == "tcl"]], *page))
+    found.append(figures.training_curves.draw([metrics[metrics["epoch"] == 1]], *page))
     for figure in found:
-        figure.draw_without_rendering()
         drawn(figure)
         renderer = FigureCanvasAgg(figure).get_renderer()
-        page = figure.bbox
-        boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
-        others = [figure._suptitle.get_window_extent(renderer)]
-        others += [legend.get_window_extent(renderer) for legend in figure.legends]
+        sheet = figure.bbox
+        with plt.rc_context(figure.style):  # the ticks depend on the size of text
+            boxes = [axes.get_tightbbox(renderer) for axes in figure.axes]
+        others = [legend.get_window_extent(renderer) for legend in figure.legends]
+        assert figure.get_figheight() < 240 / 25.4  # a page
         for box in boxes + others:
-            assert box.x0 >= page.x0 - 1
-            assert box.y0 >= page.y0 - 1
-            assert box.x1 <= page.x1 + 1
-            assert box.y1 <= page.y1 + 1
+            assert box.x0 >= sheet.x0 - 1, figure.caption
+            assert box.y0 >= sheet.y0 - 1
+            assert box.x1 <= sheet.x1 + 1
+            assert box.y1 <= sheet.y1 + 1
         for one, other in itertools.combinations(boxes + others, 2):
             overlap = (
                 min(one.x1, other.x1) - max(one.x0, other.x0),
                 min(one.y1, other.y1) - max(one.y0, other.y0),
             )
-            assert min(overlap) <= 1, (figure.get_suptitle(), one, other)
+            assert min(overlap) <= 1, (figure.caption, one, other)
 
 
-def test_firing_rates_a_line_a_layer():
-    (axes,) = figures.firing_rates(RATES).axes
+def test_firing_rates_has_a_line_for_each_layer():
+    (axes,) = figures.firing_rates.draw([RATES.assign(**ONE)]).axes
     assert lines(axes) == {"layer 1": [0.1, 0.2], "layer 2": [0.3, 0.4]}
 
 
@@ -462,7 +582,7 @@ def test_views_shows_every_pixel_as_it_is(shape):
     random = np.random.default_rng(0)
     rows = random.integers(0, 256, (3, 4, *shape), dtype=np.uint8)
     figure = figures.views(rows, ["stored", "view 1", "view 2"], "moving_digits (simulated)")
-    assert figure.axes[0].get_title("left") == "moving_digits (simulated)"
+    assert figure.caption == "Samples of Moving digits (simulated). Rows: stored, view 1, view 2."
     shown = figure.axes[0].images[0].get_array()
     assert shown.shape[2] == 3
     scale, step = max(1, round(64 / max(shape))), max(1, round(max(shape) / 64))
@@ -492,5 +612,5 @@ def test_speed_shows_every_subject_over_the_steps():
         "Norse, float32",
     ]
     assert time.get_xticks().tolist() == [1, 4, 16]
-    assert "8 images of 32 x 32" in figure.get_suptitle()
-    assert "a CPU, 2 threads" in figure.get_suptitle()
+    assert "8 images of 32 x 32" in figure.caption
+    assert "a CPU, 2 threads" in figure.caption

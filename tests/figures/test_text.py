@@ -9,7 +9,6 @@ import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
-from matplotlib.text import Text
 
 from tcl_lib import figures
 from tcl_lib.figures.text import text_width
@@ -18,31 +17,41 @@ NAMES = ["cost_$1_$2", "{a}_{b}", "back\\slash $\\frac$", "_hidden", "x^2 & 5 % 
 OURS = [font for font in fontManager.ttflist if font.name.startswith("DejaVu")]  # the same on every machine
 
 
-def points(setting: str, classes: int) -> pd.DataFrame:
+def points(setting: str, classes: list[str]) -> pd.DataFrame:
     """What `figures.tsne` draws."""
-    labels = np.arange(classes)
+    labels = np.arange(len(classes))
     places = {"x": labels * 1.0, "y": labels * 1.0, "label": labels, "time_step": 1, "seed": 0}
-    return pd.DataFrame(places).assign(setting=setting, variant="CE")
+    places |= {"sample": labels, "class_name": classes}
+    return pd.DataFrame(places).assign(setting=f"{setting}, convnet, T = 2", variant="CE")
+
+
+def drawn(classes: list[str], **options):
+    return figures.tsne.draw([points("digits", classes)], **options)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_of_data_is_drawn_literally(name):
-    setting = f"folder ({name}), convnet, T = 2"
-    figure = figures.tsne(points(setting, 2), ["a", "b"])
-    assert setting in figure.get_suptitle()
-    figure.savefig(io.BytesIO(), format="png")
+def test_a_name_of_data_stands_literally_in_the_caption(name):
+    figure = figures.tsne.draw([points(f"folder ({name})", ["a", "b"])])
+    assert f" on {name}. " in figure.caption
     pictures = np.zeros((1, 2, 1, 8, 8), np.uint8)
-    assert figures.views(pictures, ["stored"], name).axes[0].get_title("left") == name
+    assert f"Samples of {name}. " in figures.views(pictures, ["stored"], f"folder ({name})").caption
 
 
 def test_names_of_classes_are_drawn_literally_in_the_legend(tmp_path):
-    figure = figures.tsne(points("digits", len(NAMES)), NAMES)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*NAMES, "t = 1"]
-    assert not any(text.get_parse_math() for text in figure.findobj(Text))
-    figures.save("classes", tmp_path, figures.tsne, points("digits", len(NAMES)), NAMES)
-    written = (tmp_path / "classes-single.svg").read_text()
+    figure = drawn(NAMES)
+    texts = figure.legends[0].get_texts()
+    assert [text.get_text() for text in texts] == NAMES
+    assert not any(text.get_parse_math() for text in texts)
+    figure.savefig(tmp_path / "classes.svg")
+    written = (tmp_path / "classes.svg").read_text()
     assert ">cost_$1_$2</text>" in written
     assert ">back\\slash $\\frac$</text>" in written
+
+
+def test_a_name_of_a_loss_is_drawn_literally_in_the_title_of_a_panel():
+    table = points("digits", ["a", "b"]).assign(variant="CE, a_$1_$2")
+    title = figures.tsne.draw([table]).axes[0].title
+    assert (title.get_text(), title.get_parse_math()) == ("CE\na_$1_$2", False)
 
 
 @pytest.fixture
@@ -71,12 +80,12 @@ def font(tmp_path, monkeypatch):
 def test_characters_that_the_font_lacks_come_from_an_installed_one(font, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of glyphs that are missing
-        table = points("digits", 2)
-        figures.save("classes", tmp_path, figures.tsne, table, ["cat \u5154", "dog"])
-    assert f"'DejaVu Sans', '{font}'" in (tmp_path / "classes-single.svg").read_text()
-    assert b"OneSquare" in (tmp_path / "classes-single.pdf").read_bytes()
-    figure = figures.tsne(table, ["cat \u5154", "dog"])
-    cat, dog, _ = figure.legends[0].get_texts()
+        figure = drawn(["cat \u5154", "dog"])
+        figure.savefig(tmp_path / "classes.svg")
+        figure.savefig(tmp_path / "classes.pdf")
+    assert f"'DejaVu Sans', '{font}'" in (tmp_path / "classes.svg").read_text()
+    assert b"OneSquare" in (tmp_path / "classes.pdf").read_bytes()
+    cat, dog = figure.legends[0].get_texts()
     assert (cat.get_text(), cat.get_fontfamily()) == ("cat \u5154", ["DejaVu Sans", font])
     assert dog.get_fontfamily() == ["DejaVu Sans"]
 
@@ -87,19 +96,18 @@ def test_characters_that_no_font_has_are_written_in_latin_letters(monkeypatch):
     names = ["\u732b", "dog \u72ac", "\ue321", "a\udce9"]
     words = r"^no installed font has '猫', '犬', '\\ue321', '\\udce9': drawn as Mao, Quan, U\+E321, U\+DCE9;"
     with pytest.warns(UserWarning, match=words):
-        figure = figures.tsne(points("digits", 4), names)
+        figure = drawn(names)
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["Mao", "dog Quan", "U+E321", "aU+DCE9", "t = 1"]
+    assert shown == ["Mao", "dog Quan", "U+E321", "aU+DCE9"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure.savefig(io.BytesIO(), format="png")
 
 
-def test_a_long_title_of_wide_characters_stays_on_the_page(font):
-    setting = "folder (" + "\u5154" * 200 + "), convnet"
-    figure = figures.tsne(points(setting, 2), ["a", "b"], width=3.5)
+def test_a_legend_of_wide_characters_stays_on_the_page(font):
+    figure = drawn([20 * "\u5154", 20 * "\u5154" + "a", "b"], width=89)
     figure.draw_without_rendering()
-    box = figure._suptitle.get_window_extent()
+    box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.x1
 

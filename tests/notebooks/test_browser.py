@@ -167,7 +167,7 @@ def test_runs_in_jupyterlab(folder, networks, lab, chromium, name):
     whole = {"x": 0, "y": 0, "width": 1400, "height": last["y"] + last["height"] + 20}
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", clip=whole)
-    pictures = page.locator(".jp-RenderedImage img")
+    pictures = page.locator(".jp-RenderedHTMLCommon figure img")
     sharp = pictures.evaluate_all("found => found.map(img => img.naturalWidth >= 0.99 * img.clientWidth)")
     page.close()
 
@@ -176,7 +176,7 @@ def test_runs_in_jupyterlab(folder, networks, lab, chromium, name):
     assert all(cell.execution_count for cell in cells)
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
-    shown = sum("image/png" in output.get("data", {}) for output in outputs)
+    shown = sum("<figure" in "".join(output.get("data", {}).get("text/html", "")) for output in outputs)
     assert shown >= {"benchmark": 1, "explore": 0}.get(name, 2)  # explore.ipynb shows widgets
     assert sharp == [True] * shown
 

@@ -43,15 +43,23 @@ def test_is_committed_clean(path):
         assert cell.execution_count is None
 
 
+def nested(node: ast.AST) -> int:
+    """How many calls of functions stand in each other's arguments, at the most."""
+    inside = max(map(nested, ast.iter_child_nodes(node)), default=0)
+    return inside + isinstance(node, ast.Call)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_is_thin(path):
     notebook = nbformat.read(path, as_version=4)
+    assert len(code_cells(notebook)) <= 12
     tagged = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
     for cell in code_cells(notebook):
         kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
         assert not kinds & {ast.FunctionDef, ast.ClassDef, ast.Lambda}
         assert not re.search(r"^[!%]|sys\.path|\.\./", cell.source, re.M)
+        assert nested(ast.parse(cell.source)) <= 2
     # papermill cannot read a parameter whose comment holds this sign
     assert all(line.count("=") == 1 for line in tagged[0].source.splitlines() if "=" in line)
 
@@ -76,7 +84,10 @@ def outputs(path):
     notebook = nbformat.read(path, as_version=4)
     everything = [output for cell in code_cells(notebook) for output in cell.outputs]
     text = "".join(output.get("text", "") for output in everything if output.output_type == "stream")
-    pictures = [o for o in everything if "image/png" in o.get("data", {})]
+    pages = ["".join(o.get("data", {}).get("text/html", "")) for o in everything]
+    pictures = [page for page in pages if "<img" in page]
+    # each with its caption, which is its alternative text too
+    assert all(re.search(r'<img alt="([^"]{20,})".*<figcaption>\1</figcaption>', page) for page in pictures)
     errors = [o.text for o in everything if o.output_type == "stream" and o.name == "stderr"]
     return text, pictures, "".join(errors)
 
@@ -93,10 +104,10 @@ def test_the_benchmark_runs_and_writes_its_table(tmp_path):
     done, out = papermill(tmp_path, small, "-y", few, notebook="benchmark")
     assert done.returncode == 0, done.stderr
     text, pictures, errors = outputs(out)
-    (table,) = tmp_path.glob("*.csv")
-    assert f"{table}" in text
+    (table,) = tmp_path.glob("*/speed.csv")
+    assert f"{table.parent}\n" in text
     assert len(pd.read_csv(table)) == 2 * 2
-    assert len(list(tmp_path.glob(f"{table.stem}-*.p[dn][fg]"))) == 4
+    assert len(list(table.parent.glob("speed-*mm.p[dn][fg]"))) == 4
     assert len(pictures) == 1
     assert "warn" not in errors.lower()
 
@@ -141,7 +152,7 @@ def test_the_ablation_s_cell_is_the_grid_and_train_s():
         dict(re.findall(r"^(\w+) = (.*)$", cells[name], re.M)) for name in ("train", "ablation")
     )
     assert list(ablation)[: len(grids.LISTS)] == list(grids.LISTS)
-    assert list(ablation)[len(grids.LISTS) :] == [*grids.SHARED, "figures_dir", *schedulers.PARAMETERS]
+    assert list(ablation)[len(grids.LISTS) :] == [*grids.SHARED, *SHOWN, *schedulers.PARAMETERS]
     assert {name: ablation[name] for name in grids.SHARED} == {name: train[name] for name in grids.SHARED}
     inspected = {
         name: ast.literal_eval(e["default"]) for name, e in inspect_notebook(NAMED["ablation"]).items()
@@ -152,6 +163,7 @@ def test_the_ablation_s_cell_is_the_grid_and_train_s():
     assert scheduler == schedulers.Scheduler()
 
 
+SHOWN = ("select", "figures_dir", "preset", "width")  # the same in every notebook on many runs
 HASH = "[0-9a-f]{6}"  # of what is not the default
 
 # What makes an ablation of seconds.
@@ -179,12 +191,15 @@ def test_the_ablation_trains_its_grid_and_shows_it(ablation):
     assert len(re.findall(r"^ ?\d+/10  .* trained in \d+ s$", text, re.M)) == 10
     assert len(pictures) == 3
     assert errors == ""
-    figures = {
-        re.sub(f"-{HASH}|-(single|double).*", "", path.name) for path in (folder / "figures").iterdir()
-    }
-    assert figures == {
-        f"digits-convnet-T2-{name}" for name in ("accuracy-by-step", "sensitivity", "positives")
-    }
+    assert re.search(r"^digits-convnet-T2-\w+: 4 of 10 runs of Digits, convnet, T = 2, ", text, re.M)
+    (setting,) = [path for path in (folder / "figures").iterdir() if path.is_dir()]
+    assert re.fullmatch(f"digits-convnet-T2-{HASH}", setting.name)
+    written = {path.stem for path in setting.glob("*.txt")}
+    assert written == {"accuracy-by-step", "sensitivity", "positives"}
+    assert {path.name for path in setting.glob("results.*")} == {"results.md", "results.tex"}
+    index = (folder / "figures" / "index.html").read_text()
+    assert all(f'src="{setting.name}/{name}-183mm.png"' in index for name in written)
+    assert f'href="{setting.name}/results.tex"' in index
 
 
 def test_the_ablation_trains_nothing_twice(ablation):
@@ -212,15 +227,15 @@ def test_a_reading_notebook_runs_no_network(ablation, notebook):
     done, out = papermill(folder, places(folder), notebook=notebook)
     assert done.returncode == 0, done.stderr
     text, pictures, errors = outputs(out)
-    count, shown = {"similarity": (4, 7), "figures": (4, 5)}[notebook]
-    words = f"digits-convnet-T2-{HASH}: {count} runs of digits, convnet, T = 2, train size 400"
+    shown = {"similarity": 7, "figures": 6}[notebook]
+    words = f"digits-convnet-T2-{HASH}: 4 of 10 runs of Digits, convnet, T = 2, train size 400"
     assert re.match(words, text)
     assert len(pictures) == shown
     assert errors == ""
     cells = "".join(cell.source for cell in code_cells(nbformat.read(out, as_version=4)))
     assert "torch" not in cells
     if notebook == "figures":
-        (path,) = (folder / "figures").glob("digits-convnet-T2-*-results.md")
+        (path,) = (folder / "figures").glob("digits-convnet-T2-*/results.md")
         table = path.read_text()
         assert [line.split("|")[1].strip() for line in table.splitlines()[2:4]] == [
             LOSSES[loss].label for loss in ("ce", "tcl")
@@ -238,7 +253,9 @@ def test_a_reading_notebook_runs_no_network(ablation, notebook):
         ("ablation", {"temperature": 0.2}, "temperature=0.2: must be a list of values"),
         ("ablation", {"scheduler": "condor"}, "scheduler='condor': must be 'local', 'slurm' or the address"),
         ("similarity", {"runs": "x"}, "unknown parameter runs, did you mean runs_dir?"),
-        ("similarity", {"seed": -1}, "seed=-1: must be greater than or equal to 0"),
+        ("similarity", {"select": "sed == 0"}, "select='sed == 0': unknown column sed; near it is seed"),
+        ("similarity", {"width": -1}, "width=-1: must be greater than 0"),
+        ("ablation", {"preset": "science"}, "preset='science': must be 'nature', 'neurips' or 'ieee'"),
         ("figures", {"figures_dir": 3}, "figures_dir=3: must be a valid string, or None"),
         ("figures", {"runs_dir": "/nowhere"}, "/nowhere: is not a folder of runs"),
         ("explore", {"selected": "seed == 0"}, "unknown parameter selected, did you mean select?"),
@@ -266,6 +283,11 @@ def test_a_mistake_stops_before_any_data_are_loaded(tmp_path):
     done, out = papermill(tmp_path, {"runs_dir": tmp_path / "runs", "lrr": 0.5})
     assert done.returncode != 0
     assert "unknown parameter lrr, did you mean lr?" in done.stderr
+    (error,) = (o for c in code_cells(nbformat.read(out, 4)) for o in c.outputs if o.output_type == "error")
+    assert error.traceback == [
+        "ValueError: unknown parameter lrr, did you mean lr?",
+        "(%tb shows where it was raised)",
+    ]
     executed = [cell for cell in json.loads(out.read_text())["cells"] if cell.get("execution_count")]
     assert "load_data" not in "".join("".join(cell["source"]) for cell in executed)
     assert not (tmp_path / "runs").exists()

@@ -292,6 +292,12 @@ def test_select_keeps_the_rows_of_a_query(query, rows):
     assert runs.select(SELECTED, query).index.tolist() == rows
 
 
+def test_select_checks_a_query_without_runs():
+    assert runs.select(runs.table([]), "loss in ['ce'] and seed < 3 and test_accuracy > 90").empty
+    with pytest.raises(ValueError, match="unknown column epoch; near it is epochs"):
+        runs.select(runs.table([]), "epoch == 1")
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
