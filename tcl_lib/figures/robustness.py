@@ -18,8 +18,8 @@ def _corrupted(table: pd.DataFrame) -> list[pd.DataFrame]:
 def robustness(page: Page, table: pd.DataFrame) -> PrintedFigure:
     """Return a figure of the test accuracy by severity: of all steps, of the first, and the difference.
 
-    The networks see the corrupted samples now, which takes a while; runs need weights and data. Severity 0 are
-    the clean samples; the others are means over the corruptions.
+    The networks see the corrupted samples now, which takes a while; runs need weights and data. Severity 0
+    are the clean samples; the others are means over the corruptions.
     """
     last = table["time_steps"].iloc[0]
     keys = ["variant", "seed", "severity", "time_step"]

@@ -16,7 +16,7 @@ from tcl_lib.runs.run import Run, load_run
 from tcl_lib.utils import paths
 from tcl_lib.utils.checks import checked
 
-LABELS = ("name", "path", "data", "setting", "variant", "threads", "processor")
+LABELS = ("name", "path", "data", "setting", "variant", "threads", "processor", "fingerprint")
 # Of a table of runs.
 COLUMNS = (*LABELS, *RunConfig.__dataclass_fields__, *Result.__annotations__)
 
