@@ -179,10 +179,14 @@ def oracle_steps(right: np.ndarray) -> np.ndarray:
     return 1 + stays.argmax(0)
 
 
+def mean_logits(logits: np.ndarray) -> np.ndarray:
+    """Return the mean of the first t steps' logits in float64: [T, N, K] -> [T, N, K]."""
+    return logits.astype(np.float64).cumsum(0) / np.arange(1, len(logits) + 1)[:, None, None]
+
+
 def _answers(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean logits after t steps, [T, N, K], and whether the answer is right, [T, N]."""
-    steps = np.arange(1, len(logits) + 1)[:, None, None]
-    means = logits.astype(np.float64).cumsum(0) / steps
+    means = mean_logits(logits)
     return means, means.argmax(-1) == labels
 
 

@@ -29,7 +29,6 @@ def stop_when_sure(
         threshold: chosen on validation data, see `anytime`.
         policy: confidence, entropy, gap or agreement.
         time_steps: T for images; the network's own by default.
-
     """
     events = inputs.dim() == 5
     steps = len(inputs) if events else time_steps or network.network.time_steps

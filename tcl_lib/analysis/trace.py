@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tcl_lib.backbones import SpikingNetwork
-from tcl_lib.neurons import Neuron, Spiking
+from tcl_lib.neurons import Neuron, Spiking, one_step
 
 
 class Layer(NamedTuple):
@@ -56,10 +56,10 @@ def membrane_potentials(neuron: Neuron, current: Tensor, time_steps: int) -> Ten
     Returns: [T, B, ...]. Norse's step returns the potential after the reset. The same step with a threshold
     that is never reached returns it before.
     """
-    silent = neuron.parameters._replace(v_th=torch.tensor(torch.inf))
+    silent = neuron._replace(parameters=neuron.parameters._replace(v_th=torch.tensor(torch.inf)))
     state, potentials = neuron.rest, []
     for x in current if len(current) == time_steps else time_steps * [current[0]]:
-        _, before = neuron.step(x / neuron.gain, state, silent, neuron.dt)
-        _, state = neuron.step(x / neuron.gain, state, neuron.parameters, neuron.dt)
+        _, before = one_step(silent, x, state)
+        _, state = one_step(neuron, x, state)
         potentials.append(before.v)
     return torch.stack(potentials)

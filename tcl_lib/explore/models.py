@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tcl_lib.analysis.policies import POLICIES, stopping_steps
+from tcl_lib.analysis.policies import POLICIES, mean_logits, stopping_steps
 from tcl_lib.analysis.trace import Trace, trace
 from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.data import Data, load_data
@@ -71,7 +71,7 @@ class Model:
     @cached_property
     def means(self) -> Tensor:
         """The mean of the first t steps' logits, which the answer after t steps follows from: [T, N, K]."""
-        return self.logits.double().cumsum(0) / torch.arange(1, self.time_steps + 1)[:, None, None]
+        return torch.from_numpy(mean_logits(self.logits.numpy()))
 
     @cached_property
     def right(self) -> Tensor:

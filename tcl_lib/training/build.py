@@ -55,10 +55,11 @@ def load_network(run: Run | str | Path) -> SpikingNetwork:
     """
     run = run if isinstance(run, Run) else load_run(run)
     network = build_network(run.config, run.image_shape, len(run.classes))
-    path = run.path / CHECKPOINT
-    if not path.exists() and (run.path / WEIGHTS).exists():
-        path = run.path / WEIGHTS
-    state = checkpoints.load(path) if path.name == CHECKPOINT else weights.load(run)
+    path, kept = run.path / WEIGHTS, run.path / CHECKPOINT
+    if kept.exists() or not path.exists():
+        path, state = kept, checkpoints.load(kept)
+    else:
+        state = weights.load(run)
     life.check_checkpoint(path, state, run.config, run.description["data"])
     try:
         network.load_state_dict(state["network"])
