@@ -20,7 +20,7 @@ class NetworkOutput(NamedTuple):
     features: Tensor  # [T, B, D], penultimate layer
 
 
-class Folded(nn.Sequential):
+class TimeDistributed(nn.Sequential):
     """Layers without state, applied to all time steps at once: [T, B, ...] -> [T, B, ...]."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,8 +115,8 @@ def convnet(
     Raises ValueError for an image too small for the poolings.
     """
     size = _checked_size("convnet", image_size, smallest=4)
-    stem, *layers = _plain(channels, (64, "pool", 64, "pool", 128, 128), neuron)
-    body = nn.Sequential(*layers, Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    stem, *layers = _conv_layers(channels, (64, "pool", 64, "pool", 128, 128), neuron)
+    body = nn.Sequential(*layers, TimeDistributed(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     return SpikingNetwork(stem, body, 128, num_classes, (channels, *size), **options)
 
 
@@ -130,11 +130,11 @@ def vggsnn(
     """
     height, width = _checked_size("vggsnn", image_size, smallest=16)
     plan = (64, 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512)
-    stem, *layers = _plain(channels, plan, neuron, bias=True)
+    stem, *layers = _conv_layers(channels, plan, neuron, bias=True)
     for module in nn.ModuleList([stem, *layers]).modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    body = nn.Sequential(*layers, Folded(nn.AvgPool2d(2), nn.Flatten()))
+    body = nn.Sequential(*layers, TimeDistributed(nn.AvgPool2d(2), nn.Flatten()))
     features = 512 * (height // 16) * (width // 16)
     return SpikingNetwork(stem, body, features, num_classes, (channels, height, width), **options)
 
@@ -152,17 +152,17 @@ def resnet19(
     Arguments as in `convnet`; `stem_width` is the number of channels of the stem.
     """
     size = _checked_size("resnet19", image_size, smallest=1)
-    stem = Folded(*_conv_bn(channels, stem_width))
-    layers, wide = [Spiking(neuron)], stem_width
+    stem = TimeDistributed(*_conv_bn(channels, stem_width))
+    layers, width_before = [Spiking(neuron)], stem_width
     for width, blocks, stride in ((128, 3, 1), (256, 3, 2), (512, 2, 2)):
         for block in range(blocks):
-            layers.append(ResidualBlock(wide, width, stride if block == 0 else 1, neuron))
-            wide = width
-    hidden = nn.Linear(wide, 256)
+            layers.append(ResidualBlock(width_before, width, stride if block == 0 else 1, neuron))
+            width_before = width
+    hidden = nn.Linear(width_before, 256)
     # Pooled spikes are small and no batch norm follows: with PyTorch's default (a deviation of
-    # 0.6 / sqrt(wide)) none of these neurons fires, and nothing is learned for epochs.
-    nn.init.normal_(hidden.weight, std=4 / wide**0.5)
-    pooled = Folded(nn.AdaptiveAvgPool2d(1), nn.Flatten(), hidden)
+    # 0.6 / sqrt(512)) none of these neurons fires, and nothing is learned for epochs.
+    nn.init.normal_(hidden.weight, std=4 / width_before**0.5)
+    pooled = TimeDistributed(nn.AdaptiveAvgPool2d(1), nn.Flatten(), hidden)
     body = nn.Sequential(*layers, pooled, Spiking(neuron))
     return SpikingNetwork(stem, body, 256, num_classes, (channels, *size), **options)
 
@@ -173,13 +173,13 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, width: int, stride: int, neuron: Neuron = LIF_BOX):
         super().__init__()
         self.residual = nn.Sequential(
-            Folded(*_conv_bn(channels, width, stride=stride)),
+            TimeDistributed(*_conv_bn(channels, width, stride=stride)),
             Spiking(neuron),
-            Folded(*_conv_bn(width, width)),
+            TimeDistributed(*_conv_bn(width, width)),
         )
         self.shortcut = nn.Identity()
         if stride != 1 or channels != width:
-            self.shortcut = Folded(*_conv_bn(channels, width, kernel=1, stride=stride))
+            self.shortcut = TimeDistributed(*_conv_bn(channels, width, kernel=1, stride=stride))
         self.neurons = Spiking(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -197,14 +197,14 @@ def _checked_size(backbone: str, image_size: ImageSize, smallest: int) -> tuple[
     return height, width
 
 
-def _plain(channels: int, plan: tuple, neuron: Neuron, bias: bool = False) -> list[nn.Module]:
+def _conv_layers(channels: int, plan: tuple, neuron: Neuron, bias: bool = False) -> list[nn.Module]:
     """Return conv-BN and neurons for each number of channels in the plan; "pool" halves the image."""
     layers, pooling = [], []
     for width in plan:
         if width == "pool":
             pooling = [nn.AvgPool2d(2)]
         else:
-            layers += [Folded(*pooling, *_conv_bn(channels, width, bias=bias)), Spiking(neuron)]
+            layers += [TimeDistributed(*pooling, *_conv_bn(channels, width, bias=bias)), Spiking(neuron)]
             channels, pooling = width, []
     return layers
 

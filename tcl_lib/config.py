@@ -11,13 +11,6 @@ from tcl_lib.registry import LOSS_PARAMETERS, Dataset, Term
 from tcl_lib.utils import checks, notebooks, paths
 from tcl_lib.utils.words import digest, listed
 
-# Fields left out of a run's identity because they do not affect results (`compile` does on a GPU).
-PLACEMENT = (
-    *("compile", "device", "checkpoint_minutes", "runs_dir", "run_name", "resume", "overwrite"),
-    "allow_duplicates",  # the data are the same, or there is no run
-    "plugin",  # what it registers is in the identity, wherever it lies
-    *("tf32", "data_on_device", "devices", "num_nodes", "strategy", "sync_batch_norm"),  # see `identity`
-)
 # What a run's name spells out; everything else that differs from the defaults goes into a hash.
 NAMED = ("dataset", "backbone", "loss", "time_steps", "seed")
 
@@ -287,23 +280,7 @@ class RunConfig:
         Defaults are resolved: `flip=None` and the value it stands for are the same. Parameters without effect
         are left out.
         """
-        values = self.to_dict()
-        idle = rules.without_effect(values)
-        identity = {k: v for k, v in values.items() if k not in PLACEMENT and k not in idle}
-        resolved = {"flip": self.flips, "frame_size": self.frame_side} | self.loss_parameters
-        identity |= {name: value for name, value in resolved.items() if name in identity}
-        if self.code:
-            identity["code"] = self.code
-        if self.device in ("cuda", "mps"):  # compiled neurons may round otherwise there; on a CPU they do not
-            identity["compile"] = "on" if self.compile == "auto" else self.compile
-            identity |= {"tf32": True} if self.tf32 else {}
-        if self.processes > 1 and (self.micro_batches > 1 or not self.sync_batch_norm):
-            identity["processes"] = self.processes  # which samples batch norm joins depends on it
-        if not self._facts.own_folder:
-            del identity["data_root"]  # a named dataset is the same wherever it lies
-        else:
-            identity["data_root"] = paths.relative(self.data_path)
-        return identity
+        return rules.identity(self)
 
     def __reduce__(self):
         return partial(RunConfig, **self.to_dict()), ()  # another process imports the plugin

@@ -1,9 +1,10 @@
-"""Which parameters of a run go together: what contradicts another, and what has no effect beside it."""
+"""Which parameters contradict each other, which have no effect, and which shape the result of a run."""
 
 from typing import TYPE_CHECKING
 
 from tcl_lib import registry
 from tcl_lib.registry import BACKBONES, DATASETS, LOSSES, TERM_PARAMETERS, Term
+from tcl_lib.utils import paths
 
 if TYPE_CHECKING:
     from tcl_lib.config import RunConfig
@@ -11,6 +12,13 @@ if TYPE_CHECKING:
 EVENT_PARAMETERS = (
     *("frame_by", "frame_size", "count_scale", "split", "event_augmentation", "sensor_size"),
     "skip_bad_recordings",
+)
+# Fields left out of a run's identity because they do not affect results (`compile` does on a GPU).
+NOT_IN_IDENTITY = (
+    *("compile", "device", "checkpoint_minutes", "runs_dir", "run_name", "resume", "overwrite"),
+    "allow_duplicates",  # the data are the same, or there is no run
+    "plugin",  # what it registers is in the identity, wherever it lies
+    *("tf32", "data_on_device", "devices", "num_nodes", "strategy", "sync_batch_norm"),  # see `identity`
 )
 
 
@@ -108,6 +116,27 @@ def without_effect(values: dict) -> dict[str, str]:
         for name, effect in names.items()
         if not effect
     }
+
+
+def identity(config: "RunConfig") -> dict:
+    """Return the parameters that shape the result; see `RunConfig.identity`."""
+    values = config.to_dict()
+    idle = without_effect(values)
+    identity = {k: v for k, v in values.items() if k not in NOT_IN_IDENTITY and k not in idle}
+    resolved = {"flip": config.flips, "frame_size": config.frame_side} | config.loss_parameters
+    identity |= {name: value for name, value in resolved.items() if name in identity}
+    if config.code:
+        identity["code"] = config.code
+    if config.device in ("cuda", "mps"):  # compiled neurons may round otherwise there; on a CPU they do not
+        identity["compile"] = "on" if config.compile == "auto" else config.compile
+        identity |= {"tf32": True} if config.tf32 else {}
+    if config.processes > 1 and (config.micro_batches > 1 or not config.sync_batch_norm):
+        identity["processes"] = config.processes  # which samples batch norm joins depends on it
+    if not DATASETS[config.dataset].own_folder:
+        del identity["data_root"]  # a named dataset is the same wherever it lies
+    else:
+        identity["data_root"] = paths.relative(config.data_path)
+    return identity
 
 
 def _uses(terms: list[Term]) -> dict[str, bool]:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network
-from tcl_lib.backbones import Folded, ResidualBlock
+from tcl_lib.backbones import ResidualBlock, TimeDistributed
 from tcl_lib.neurons import Spiking, lif_box_neuron
 
 
@@ -155,7 +155,7 @@ def test_batch_norm_has_one_set_of_statistics_over_all_steps():
 
 def test_folded_layers_see_time_in_the_batch():
     seen = []
-    layer = Folded(nn.Linear(3, 5))
+    layer = TimeDistributed(nn.Linear(3, 5))
     layer[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
     assert layer(torch.randn(4, 2, 3)).shape == (4, 2, 5)
     assert seen == [(8, 3)]

@@ -11,10 +11,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from tcl_lib import runs
-from tcl_lib.config import PLACEMENT, RunConfig
+from tcl_lib.config import RunConfig
 from tcl_lib.figures.style import PRESETS, Page, PrintedFigure, letter
 from tcl_lib.figures.text import draw_every_character
 from tcl_lib.registry import LOSS_PARAMETERS, LOSSES
+from tcl_lib.rules import NOT_IN_IDENTITY
 from tcl_lib.runs import Run
 from tcl_lib.utils import files
 
@@ -163,7 +164,7 @@ def _uses(table: pd.DataFrame, loss: str, parameter: str) -> bool:
 def _command(table: pd.DataFrame, lists: dict[str, list]) -> str:
     """Return the command that trains a grid in the setting of these runs, with their seeds."""
     config = runs.load_run(table["path"].iloc[0]).config
-    left_out = {*LOSS_PARAMETERS, *PLACEMENT, "seed"} - {"plugin", "allow_duplicates"}
+    left_out = {*LOSS_PARAMETERS, *NOT_IN_IDENTITY, "seed"} - {"plugin", "allow_duplicates"}
     given = {
         name: value
         for name, value in config.to_dict().items()

@@ -12,7 +12,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from tcl_lib.config import PLACEMENT, RunConfig
+from tcl_lib.config import RunConfig
+from tcl_lib.rules import NOT_IN_IDENTITY
 from tcl_lib.runs import layout
 from tcl_lib.utils.checks import AtLeast1, NotNegative
 from tcl_lib.utils.files import Damaged
@@ -123,7 +124,7 @@ def config_of(description: dict[str, Any], file: Path) -> RunConfig:
     parameters = _fitting(description, Description, file)["parameters"]
     known = RunConfig().to_dict()
     unknown = [name for name in parameters if name not in known]
-    missing = [name for name in known if name not in parameters and name not in PLACEMENT]
+    missing = [name for name in known if name not in parameters and name not in NOT_IN_IDENTITY]
     differs = [
         f"{words} {', '.join(names)}"
         for words, names in (("unknown here:", unknown), ("missing there:", missing))

@@ -7,7 +7,7 @@ from torch import nn
 
 from tcl_lib import RunConfig, build_network
 from tcl_lib.analysis.activity import AC_PJ, MAC_PJ, FiringRates, SynapticOperations, fan_out
-from tcl_lib.backbones import Folded, SpikingNetwork
+from tcl_lib.backbones import SpikingNetwork, TimeDistributed
 from tcl_lib.neurons import Spiking, lif_box_neuron
 
 
@@ -20,9 +20,9 @@ def count(network, *batches):
 
 def small(stem_weight=10.0):
     """A 1x1 convolution, neurons, a linear layer: all weights of the first 10, so every pixel > 0.1 fires."""
-    stem = Folded(nn.Conv2d(1, 2, 1, bias=False))
+    stem = TimeDistributed(nn.Conv2d(1, 2, 1, bias=False))
     nn.init.constant_(stem[0].weight, stem_weight)
-    body = nn.Sequential(Spiking(lif_box_neuron()), Folded(nn.Flatten()))
+    body = nn.Sequential(Spiking(lif_box_neuron()), TimeDistributed(nn.Flatten()))
     return SpikingNetwork(stem, body, 8, 3, (1, 2, 2), time_steps=2).eval()
 
 

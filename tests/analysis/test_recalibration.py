@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from tcl_lib.analysis.evaluation import evaluate, recalibrated_accuracy
 from tcl_lib.analysis.recalibration import recalibrated
-from tcl_lib.backbones import Folded, SpikingNetwork
+from tcl_lib.backbones import SpikingNetwork, TimeDistributed
 from tcl_lib.data import Data, Split
 from tcl_lib.data.parts import stratified_order
 from tcl_lib.neurons import Spiking, lif, lif_box_neuron
@@ -24,9 +24,11 @@ BATCHES = [40, 40, 40]  # samples each
 
 def small(steps=T) -> SpikingNetwork:
     """Two layers of convolution, batch norm and neurons for images of 2x4x4, with statistics of its own."""
-    stem = Folded(nn.Conv2d(2, 5, 1), nn.BatchNorm2d(5))
-    hidden = Folded(nn.Conv2d(5, 6, 1), nn.BatchNorm2d(6))
-    body = nn.Sequential(Spiking(lif_box_neuron()), hidden, Spiking(lif_box_neuron()), Folded(nn.Flatten()))
+    stem = TimeDistributed(nn.Conv2d(2, 5, 1), nn.BatchNorm2d(5))
+    hidden = TimeDistributed(nn.Conv2d(5, 6, 1), nn.BatchNorm2d(6))
+    body = nn.Sequential(
+        Spiking(lif_box_neuron()), hidden, Spiking(lif_box_neuron()), TimeDistributed(nn.Flatten())
+    )
     network = SpikingNetwork(stem, body, 6 * 16, 3, (2, 4, 4), time_steps=steps)
     with torch.no_grad():
         for _ in range(30):
@@ -178,7 +180,7 @@ def test_recalibrated_accuracy_is_that_of_torch_s_update_bn(frames):
 
 @pytest.mark.parametrize("frames", [False, True])
 def test_recalibrated_accuracy_without_batch_norm_is_the_plain_one(frames):
-    stem = Folded(nn.Flatten(), nn.Linear(32, 64))
+    stem = TimeDistributed(nn.Flatten(), nn.Linear(32, 64))
     network = SpikingNetwork(stem, nn.Sequential(Spiking(lif_box_neuron())), 64, 3, (2, 4, 4), time_steps=T)
     table = evaluate(network, made(frames), 50, "cpu").accuracy_by_step
     assert table["recalibrated"].tolist() == table["cumulative"].tolist()
