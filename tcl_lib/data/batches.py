@@ -28,6 +28,7 @@ def training_batches(
     device: torch.device | str = "cpu",
     start: int = 0,
     part: tuple[int, int] = (0, 1),
+    samples: Split | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Return the batches of an epoch: float [V*B, C, H, W] images or [T, V*B, C, H, W] frames; labels [B].
 
@@ -37,16 +38,17 @@ def training_batches(
     training part smaller than a batch is one batch.
 
     With `part=(i, n)`, the images are the i-th of n parts of the batch (from 0), and equal those of the whole
-    batch; the labels are still those of the whole batch.
+    batch; the labels are still those of the whole batch. `samples` is `data.train` where `placed` put it.
     """
+    samples = samples or data.train
     order = torch.randperm(len(data.train), generator=_generator(config, ORDER, epoch))
     batches = order[: steps_per_epoch(data, config) * config.batch_size].split(config.batch_size)
     rows = [part_of(len(chosen), *part) for chosen in batches]
-    places = order.to(data.train.indices.device).split(config.batch_size)
+    places = order.to(samples.indices.device).split(config.batch_size)
 
     def stored(batch: int) -> Tensor | None:
         if batch < len(batches):
-            return to_device(data.train[places[batch][rows[batch]]], device)
+            return to_device(samples[places[batch][rows[batch]]], device)
 
     ahead = stored(start)  # on its way to the device one batch ahead
     for batch in range(start, len(batches)):

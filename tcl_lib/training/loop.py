@@ -141,7 +141,7 @@ class _Training:
             network = batchnorm.synchronise(network, device)
         self.model, optimizer = self.fabric.setup(network, build_optimizer(network, config))
         self.config, self.data, self.verbose = config, data, verbose
-        self.on_device = replace(data, train=placed(data.train, device, config.data_on_device))
+        self.samples = placed(data.train, device, config.data_on_device)
         self.steps = steps_per_epoch(data, config)
         self.batch_size = config.batch_size // group.count  # in this process
         self.firing: FiringRates | None = None  # open during an epoch
@@ -198,7 +198,7 @@ class _Training:
                 firing.load_state(progress.spikes)
             self.firing = firing
             for images, labels in training_batches(
-                self.on_device, self.config, epoch, device, progress.step, self.group.part
+                self.data, self.config, epoch, device, progress.step, self.group.part, self.samples
             ):
                 with interruption.held():
                     self._train_step(epoch, images, labels)
