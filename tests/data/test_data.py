@@ -320,7 +320,7 @@ def test_placed_on_a_gpu_gives_the_batches_of_main_memory(dataset):
     kept = placed(data.train, torch.device("cuda"))
     assert kept.stored.is_cuda
     assert placed(data.train, torch.device("cuda"), wanted=False) is data.train
-    there = training_batches(dataclasses.replace(data, train=kept), config, epoch=1, device="cuda")
+    there = training_batches(data, config, epoch=1, device="cuda", samples=kept)
     copied = list(training_batches(data, config, epoch=1, device="cuda"))
     for (images, labels), (others, other_labels) in zip(there, copied, strict=True):
         assert torch.equal(images, others)
