@@ -1,6 +1,5 @@
 """Splits, image folders, CIFAR's download and the batches that a network learns from."""
 
-import dataclasses
 import hashlib
 import http.server
 import io
