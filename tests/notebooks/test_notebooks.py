@@ -61,7 +61,9 @@ def test_is_thin(path):
         assert not re.search(r"^[!%]|sys\.path|\.\./", cell.source, re.M)
         assert nested(ast.parse(cell.source)) <= 2
     # papermill cannot read a parameter whose comment holds this sign
-    assert all(line.count("=") == 1 for line in tagged[0].source.splitlines() if "=" in line)
+    lines = [line for line in tagged[0].source.splitlines() if "=" in line]
+    assert all(line.count("=") == 1 for line in lines)
+    assert len({line.split()[0] for line in lines}) == len(lines), "a parameter stands there twice"
 
 
 def papermill(tmp_path, parameters: dict, *options: str, notebook="train", cwd=REPOSITORY):
