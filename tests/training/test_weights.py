@@ -81,7 +81,8 @@ def test_rounded_weights_change_few_answers(tmp_path):
 def test_weights_that_ship_have_the_accuracy_of_their_run(path):
     run = load_run(path)
     assert (path / layout.WEIGHTS).stat().st_size < 600_000
-    assert_allclose(accuracy_now(run)["cumulative"].iloc[-1], run.result["test_accuracy"], atol=0.3)
+    # rounding makes a few neurons near their threshold fire where they did not, or the other way round
+    assert_allclose(accuracy_now(run)["cumulative"].iloc[-1], run.result["test_accuracy"], atol=1)
 
 
 @pytest.mark.parametrize("place", [3, 40, 2_000, -1])
