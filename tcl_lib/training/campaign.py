@@ -10,10 +10,11 @@ import argparse
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,15 @@ def main(arguments: list[str] | None = None) -> None:
         train_grid(trainable_here({name: parts[name] for name in options.parts or parts}), executor)
 
 
+def _end(number: int, frame) -> None:
+    """End the other processes as well; each saves its run first. Ctrl-C reaches them by itself."""
+    for process in active_children():
+        process.terminate()
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     try:
         main()
     except (OSError, ValueError) as error:

@@ -2,6 +2,10 @@
 
 import logging
 import math
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -131,3 +135,25 @@ def test_trainable_here_leaves_out_a_seed_that_another_kind_of_processor_began(t
 
 def test_the_campaign_of_the_project_is_sound():
     assert all(campaign.read(REPOSITORY / "recipes" / "campaign.yaml").values())
+
+
+@pytest.mark.soak
+def test_sigterm_ends_the_workers_too_after_they_saved_their_runs(write, tmp_path):
+    path = write(f"""
+        epochs: 500
+        runs_dir: {tmp_path}
+        parts: {{a: {{losses: [ce, tcl]}}}}
+    """)
+    command = [sys.executable, "-m", "tcl_lib.training.campaign", str(path), "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as campaign_process:
+        start = time.monotonic()
+        while len(metrics := list(tmp_path.glob("*/metrics.csv"))) < 2 and time.monotonic() - start < 120:
+            time.sleep(0.2)
+        campaign_process.send_signal(signal.SIGTERM)
+        assert campaign_process.wait(60) == 128 + signal.SIGTERM
+        # the pipe is closed when the last process that holds it has ended
+        assert b"Traceback" not in campaign_process.communicate(timeout=60)[0]
+    assert [(run.parent / "checkpoint.pt").exists() for run in metrics] == [True, True]
+    sizes = [run.stat().st_size for run in metrics]
+    time.sleep(3)
+    assert [run.stat().st_size for run in metrics] == sizes
