@@ -67,7 +67,7 @@ browser: setup
 		|| apt-get install -y chromium || $(BIN)/playwright install chromium
 
 browser-test: browser
-	$(BIN)/python -m pytest -m browser $(ARGS)
+	$(BIN)/python -m pytest tests/notebooks/test_browser.py -m soak $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check

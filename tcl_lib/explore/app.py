@@ -35,8 +35,8 @@ class Explorer:
         self.step = widgets.IntSlider(min=1, max=1, description="time step t", **LOOKS)
         self.play = widgets.Play(min=1, max=1, interval=800)
         widgets.jslink((self.play, "value"), (self.step, "value"))
-        self.images = [widgets.Image(), widgets.Image()]
-        self.gallery = widgets.Image()
+        self.images = [widgets.Image(layout={"max_width": "50%"}) for _ in range(2)]  # of a narrow window
+        self.gallery = widgets.Image(layout={"max_width": "100%"})
         self.box = widgets.VBox(
             [
                 widgets.HBox([self.data, self.left, self.right]),

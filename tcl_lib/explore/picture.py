@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection
 
 from tcl_lib.explore.models import STOPS, Model
 from tcl_lib.explore.mosaics import potential_colours, spike_colours
-from tcl_lib.explore.page import RIGHT, WRONG, Page, styled
+from tcl_lib.explore.page import RIGHT, WRONG, Page, Words, styled
 
 WIDTH, HEIGHT = 536, 700
 LEFT = 10
@@ -51,14 +51,14 @@ class Picture:
         self._page.restore(self._with_sample)
         for line in self._now:
             line.set_xdata([step, step])
-        changed = [*self._now, *self._answer(step), *self._spikes(step), *self._potentials(step, layer)]
-        self._page.paint(changed)
+        self._show_spikes(step)
+        self._page.paint([*self._now, *self._answer(step), *self._potentials(step, layer)])
         return self._page.pixels()
 
     @property
     def text(self) -> str:
         """The answer that the picture shows."""
-        return self._headline.get_text()
+        return self._headline.text
 
     def _prepare(self) -> None:
         """Make everything that is drawn; what changes is `animated`, and not in the background."""
@@ -70,15 +70,16 @@ class Picture:
         logits.set_ylim(low, high + 0.2 * (high - low))
         self._to_come, self._so_far = self._lines(logits), self._lines(logits)
         self._points = logits.scatter([], [], s=14, zorder=3, animated=True)
-        self._names = [logits.text(0, 0, "", va="center", animated=True) for _ in range(2)]
+        self._names = [self._text(0, 0) for _ in range(2)]
         labels = f"stops: confidence {STOPS['confidence']}", f"{STOPS['agreement']} steps agree"
         self._stops = [
             logits.plot([], [], marker, color=colour, ms=7, clip_on=False, animated=True, label=label)[0]
             for label, (colour, marker) in zip(labels, MARKERS.values(), strict=True)
         ]
-        logits.legend(handles=self._stops, loc="upper left", ncols=2, frameon=False, borderpad=0)
+        place = {"loc": "upper right", "bbox_to_anchor": (1.01, -0.13), "borderpad": 0, "handlelength": 1}
+        logits.legend(handles=self._stops, ncols=2, frameon=False, **place)
 
-        self._text(0, 228, "spikes at step t, a tile a channel", animated=False)
+        self._text(0, 228, "spikes at step t, a tile a channel")
         self._shown = np.unique(np.linspace(0, model.layers - 1, MOST_LAYERS).round().astype(int))
         self._pitch = 516 // max(4, len(self._shown))
         self._map_names = [self._text(self._pitch * n, 246) for n in range(len(self._shown))]
@@ -93,7 +94,7 @@ class Picture:
         self._now = [a.axvline(1, color="0.4", lw=0.8, ls=":", animated=True) for a in (logits, curves)]
 
         words = f"the test samples at step T = {steps} that are nearest to this one at step 1"
-        self._text(0, 590, words, animated=False)
+        self._text(0, 590, words)
         self._neighbours = [self._text(86 * n, 606) for n in range(NEIGHBOURS)]
 
     def _axes(self, top: int, title: str) -> Axes:
@@ -101,7 +102,7 @@ class Picture:
         steps = self.model.time_steps
         axes.set(xlim=(0.8, steps + 0.6), xticks=range(1, steps + 1, 1 + steps // 11))
         axes.set_title(title, pad=6)
-        axes.set_xlabel("time step t", labelpad=1)
+        axes.set_xlabel("time step t", labelpad=1, loc="left")
         return axes
 
     def _lines(self, axes: Axes) -> LineCollection:
@@ -109,8 +110,8 @@ class Picture:
         axes.add_collection(lines, autolim=False)
         return lines
 
-    def _text(self, x: int, y: int, words: str = "", animated: bool = True, **options):
-        return self._page.text(LEFT + x, y, words, animated=animated, **options)
+    def _text(self, x: int, y: int, words: str = "", **options) -> Words:
+        return self._page.text(LEFT + x, y, words, **options)
 
     def _show_sample(self, sample: int) -> list[Artist]:
         """Change what belongs to the sample at all steps; return what is to be drawn."""
@@ -121,16 +122,14 @@ class Picture:
         top = self._points.axes.get_ylim()[1]
         for marker, policy in zip(self._stops, MARKERS, strict=True):
             marker.set_data([self.model.stops[policy][sample]], [top])
-        drawn = [self._to_come, *self._stops]
         samples = self.model.samples
         for n, other in enumerate(self.model.neighbours(sample, NEIGHBOURS)):
             name = self._neighbours[n]
             same = samples.labels[other] == samples.labels[sample]
-            name.set_text("itself" if other == sample else samples.classes[samples.labels[other]])
-            name.set_color(RIGHT if same else WRONG)
+            name.text = "itself" if other == sample else samples.classes[samples.labels[other]]
+            name.colour = RIGHT if same else WRONG
             self._page.paste(samples.picture(other, len(steps)), LEFT + 86 * n, 616, 74)
-            drawn.append(name)
-        return drawn
+        return [self._to_come, *self._stops]
 
     def _answer(self, step: int) -> list[Artist]:
         samples = self.model.samples
@@ -143,30 +142,29 @@ class Picture:
         self._points.set_offsets(np.c_[np.full(len(colours), step), means[-1]])
         self._points.set_color(list(colours))
         # the answer above the truth, as its logit is
-        for text, shown, align in zip(self._names, (truth, answer), ("top", "bottom"), strict=True):
-            text.set(text=samples.classes[shown], color=colours[shown])
-            text.set(position=(step + 0.1, means[-1, shown].item()))
-            text.set_verticalalignment("center" if answer == truth else align)
+        apart = 5 * (answer != truth)
+        for words, shown, shift in zip(self._names, (truth, answer), (apart, -apart), strict=True):
+            words.text, words.colour = samples.classes[shown], colours[shown]
+            x, y = self._points.axes.transData.transform((step + 0.1, means[-1, shown].item()))
+            words.x, words.y = x, HEIGHT - y + shift
         name = samples.classes[truth]
         verdict = "right" if answer == truth else f"wrong: it is {name}"
         confidence = means[-1].softmax(-1).max().item()
-        self._headline.set_text(
+        self._headline.text = (
             f"{self.model.name}: {samples.classes[answer]} at t = {step}, {verdict}"
             f" (confidence {confidence:.2f})"
         )
-        self._headline.set_color(RIGHT if answer == truth else WRONG)
-        self._input_name.set_text(f"input at t = {step}: {name}")
+        self._headline.colour = RIGHT if answer == truth else WRONG
+        self._input_name.text = f"input at t = {step}: {name}"
         self._page.paste(samples.picture(self._sample, step), LEFT, 50, 140)
-        names = self._names if answer != truth else self._names[:1]
-        return [self._so_far, self._points, *names, self._headline, self._input_name]
+        return [self._so_far, self._points]
 
-    def _spikes(self, step: int) -> list[Artist]:
+    def _show_spikes(self, step: int) -> None:
         for n, (name, index) in enumerate(zip(self._map_names, self._shown, strict=True)):
             spikes = self._trace.layers[index].spikes[step - 1, 0]
-            name.set_text(f"layer {index + 1}: {int(spikes.sum())} of {spikes.numel()}")
+            name.text = f"layer {index + 1}: {int(spikes.sum())} of {spikes.numel()}"
             tiles = spike_colours(spikes.numpy())
             self._page.paste(tiles, LEFT + self._pitch * n, 256, self._pitch - 10)
-        return self._map_names
 
     def _potentials(self, step: int, layer: int) -> list[Artist]:
         layer = min(layer, len(self._trace.layers) - 1)
@@ -180,6 +178,6 @@ class Picture:
         self._curves.set_segments([np.c_[steps, line] for line in chosen.T])
         time, neuron = np.nonzero(chosen > threshold)
         self._fired.set_data(time + 1, chosen[time, neuron])
-        self._layer_name.set_text(f"potentials in layer {layer + 1}")
+        self._layer_name.text = f"potentials in layer {layer + 1}"
         self._page.paste(colours, LEFT, 408, 140)
-        return [self._curves, self._fired, self._layer_name]
+        return [self._curves, self._fired]
