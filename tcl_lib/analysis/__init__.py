@@ -1,6 +1,6 @@
 """What is measured on a trained network, and what is computed from tables of runs.
 
-Loaded when used: `policies`, `similarity`, `statistics`, `tables` and `tsne` import no torch.
+Loaded when used: `claims`, `policies`, `similarity`, `statistics`, `tables` and `tsne` import no torch.
 """
 
 import lazy_loader
@@ -8,7 +8,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("activity", "evaluation", "policies", "recalibration", "robustness", "similarity"),
+        *("activity", "claims", "evaluation", "policies", "recalibration", "robustness", "similarity"),
         *("statistics", "stopping", "tables", "trace", "tsne"),
     ],
     submod_attrs={"policies": ["anytime", "frontier"], "stopping": ["stop_when_sure"]},

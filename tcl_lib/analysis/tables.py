@@ -91,7 +91,7 @@ def results_table(compared: pd.DataFrame) -> pd.DataFrame:
         cells = table.setdefault(row.variant, {"loss": row.variant, "seeds": row.n})
         cells[f"{step} (%)"] = _spread(row.mean, row.sd)
         pairs = f" ({row.pairs} pair{'s' if row.pairs > 1 else ''})" if 0 < row.pairs != row.n else ""
-        cells[f"to CE at {step} (points)"] = _signed(row.difference, Interval(row.low, row.high)) + pairs
+        cells[f"to CE at {step} (points)"] = signed(row.difference, Interval(row.low, row.high)) + pairs
     return pd.DataFrame(table.values())
 
 
@@ -102,7 +102,7 @@ def recalibration_table(stale: pd.DataFrame) -> pd.DataFrame:
             "loss": row.variant,
             "seeds": row.n,
             "lost at t = 1 (points)": _spread(row.lost, row.lost_sd),
-            "regained (points)": _signed(row.regained, Interval(row.low, row.high)),
+            "regained (points)": signed(row.regained, Interval(row.low, row.high)),
             "share (%)": "–" if np.isnan(row.share) else f"{row.share:.0f}".replace("-", "−"),
         }
         for row in stale.itertuples()
@@ -162,7 +162,8 @@ def _spread(mean: float, sd: float) -> str:
     return text.replace("-", "−")
 
 
-def _signed(mean: float, interval: Interval) -> str:
+def signed(mean: float, interval: Interval) -> str:
+    """Return a difference and its interval as they are printed; a dash for none."""
     if np.isnan(mean):
         return "–"
     text = f"{mean:+z.2f}"

@@ -1,0 +1,133 @@
+"""What a claim of the study rests on: paired differences between losses in every setting."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from tcl_lib import runs
+from tcl_lib.analysis.statistics import settings, t_interval
+from tcl_lib.analysis.tables import Printed, shown, signed
+from tcl_lib.registry import LOSSES
+from tcl_lib.runs import Run
+from tcl_lib.runs.names import titled_setting
+
+LABELS = [loss.label for loss in LOSSES.values()]
+SIMILARITY = {
+    "cosine, same sample": ("cosine", "within_sample"),
+    "cosine, same class": ("cosine", "within_class"),
+    "cosine, other classes": ("cosine", "between_classes"),
+    "CKA": ("cka_debiased", "within_sample"),
+    "CKA of class means": ("cka_debiased", "between_classes"),
+}
+
+
+def accuracy(run: Run, column: str = "cumulative") -> dict[str, float]:
+    """Return the test accuracy in percent when inference stops after 1, 2, 3 and all T time steps."""
+    table = run.accuracy_by_step.set_index("time_step")
+    last = table.index.max()
+    values = {f"t = {t}": table[column][t] for t in (1, 2, 3) if t < last} if column in table else {}
+    return values | ({"t = T": table[column][last]} if column in table else {})
+
+
+def recalibrated(run: Run) -> dict[str, float]:
+    """Return the same with batch norm recalibrated to that number of steps."""
+    return accuracy(run, "recalibrated")
+
+
+def similarity(run: Run) -> dict[str, float]:
+    """Return how similar the features are at the first and the last time step (CKA: debiased)."""
+    table = run.similarity
+    ends = table[(table["time_step"] == 1) & (table["other_step"] == run.config.time_steps)]
+    values = ends.set_index(["measure", "relation"])["value"]
+    return {name: values[key] for name, key in SIMILARITY.items() if key in values}
+
+
+def price(run: Run) -> dict[str, float]:
+    """Return what a run costs: seconds of training, firing rate, and µJ for a sample at t = 1 and T."""
+    energy = run.operations.groupby("time_step")["energy_uj"].sum().cumsum()
+    return {
+        "training (s)": run.result["seconds"],
+        "firing rate (%)": 100 * run.firing_rates["firing_rate"].mean(),
+        "energy at t = 1 (µJ)": energy.iloc[0],
+        "energy at T (µJ)": energy.iloc[-1],
+    }
+
+
+def differences(
+    table: pd.DataFrame,
+    measure: Callable[[Run], dict[str, float]],
+    baseline: str = LABELS[0],
+    variants: Sequence[str] = tuple(LABELS),
+) -> pd.DataFrame:
+    """Return how variants differ from a baseline in what a function measures of a run.
+
+    Columns: data, setting, variant, quantity; `mean` over the seeds; `difference`, the mean of the
+    differences to the run of the baseline with the same seed; low, high, its 95 % interval (`t_interval`);
+    n, the number of these differences. Settings without the baseline, or without another variant, have no
+    rows; neither have runs of earlier versions, which measured less.
+    """
+    rows = []
+    for setting in settings(table).values():
+        if not {baseline} < {*setting["variant"]} & {baseline, *variants}:
+            continue
+        titles = dict(zip(("data", "setting"), titled_setting(setting), strict=True))
+        measured = {
+            variant: pd.DataFrame({row.seed: _measured(measure, row.path) for row in found.itertuples()}).T
+            for variant, found in setting.groupby("variant")
+            if variant in (baseline, *variants)
+        }
+        for variant in [name for name in variants if name in measured and name != baseline]:
+            for quantity in measured[variant].columns.intersection(measured[baseline].columns):
+                values = measured[variant][quantity]
+                apart = (values - measured[baseline][quantity]).dropna()
+                row = {"variant": variant, "quantity": quantity, "mean": values.mean()}
+                row |= {"difference": apart.mean(), **t_interval(apart.to_numpy())._asdict(), "n": len(apart)}
+                rows.append(titles | row)
+    columns = ("data", "setting", "variant", "quantity", "mean", "difference", "low", "high", "n")
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _measured(measure: Callable[[Run], dict[str, float]], path: str) -> dict[str, float]:
+    try:
+        return measure(runs.load_run(path))
+    except FileNotFoundError:
+        return {}
+
+
+def claim(
+    table: pd.DataFrame,
+    measure: Callable[[Run], dict[str, float]] = accuracy,
+    baseline: str = LABELS[0],
+    variants: Sequence[str] = tuple(LABELS),
+) -> Printed:
+    """Return `differences` as a printed table: a row for each setting and variant."""
+    found = differences(table, measure, baseline, variants)
+    several = found.groupby("data")["setting"].nunique() > 1
+    rows: dict[tuple, dict] = {}
+    for row in found.itertuples():
+        data = f"{row.data}, {row.setting}" if several[row.data] else row.data
+        cells = rows.setdefault((data, row.variant), {"data": data, "loss": row.variant, "n": row.n})
+        cells[row.quantity] = f"{row.mean:.2f}, {signed(row.difference, row)}"
+    above, below, of = (found["low"] > 0).sum(), (found["high"] < 0).sum(), found["low"].notna().sum()
+    caption = (
+        f"Mean over the seeds, then the mean difference to {baseline} with the same seed and its 95 %"
+        " interval (Student's t). n: seeds that both have; one seed has no interval."
+        f" {above} of {of} intervals lie above 0 and {below} below."
+        " Without any real difference, about one in twenty would exclude 0."
+    )
+    return Printed(pd.DataFrame(rows.values()), caption if len(found) else "")
+
+
+def show(
+    table: pd.DataFrame,
+    measure: Callable[[Run], dict[str, float]] = accuracy,
+    baseline: str = LABELS[0],
+    variants: Sequence[str] = tuple(LABELS),
+) -> None:
+    """Display a `claim` and its caption in a notebook; one line where there are no such runs."""
+    from IPython.display import display  # only notebooks need IPython
+
+    found = claim(table, measure, baseline, variants)
+    if found.caption:
+        display(shown(found.cells))
+    print(found.caption or f"no runs of {baseline} and {' or '.join(variants)} in one setting")

@@ -1,0 +1,85 @@
+"""Differences between losses in every setting, against values computed by hand."""
+
+import numpy as np
+import pytest
+from conftest import write_run
+from scipy.stats import ttest_1samp
+
+from tcl_lib import RunConfig, load_runs
+from tcl_lib.analysis import claims
+from tcl_lib.runs import layout
+
+ACCURACY = {"ce": ([50.0, 60.0, 70.0], [52.0, 61.0, 73.0]), "tcl": ([58.0, 66.0, 71.0], [57.0, 69.0, 75.0])}
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Two seeds of ce and tcl, a third of tcl, and ce with another T, which nothing is compared with."""
+    for loss, seeds in ACCURACY.items():
+        for seed, values in enumerate([*seeds, seeds[0]] if loss == "tcl" else seeds):
+            config = RunConfig(loss=loss, seed=seed, time_steps=3, runs_dir=str(tmp_path))
+            steps = {"time_step": [1, 2, 3], "cumulative": values, "recalibrated": [v + seed for v in values]}
+            write_run(config, tables={layout.ACCURACY: steps}, seconds=10.0 + seed)
+    write_run(RunConfig(loss="ce", time_steps=2, runs_dir=str(tmp_path)))
+    return load_runs(tmp_path)
+
+
+def test_differences_are_paired_by_seed(table):
+    found = claims.differences(table, claims.accuracy).set_index("quantity")
+    assert found.index.tolist() == ["t = 1", "t = 2", "t = T"]
+    assert (found[["variant", "n", "data"]] == ["TCL", 2, "Digits"]).all(axis=None)
+    for step, quantity in enumerate(found.index):
+        ce, tcl = ([values[step] for values in ACCURACY[loss]] for loss in ("ce", "tcl"))
+        apart = np.subtract(tcl, ce)
+        row = found.loc[quantity]
+        assert row["mean"] == pytest.approx(np.mean([*tcl, tcl[0]]))
+        assert row["difference"] == pytest.approx(apart.mean())
+        assert (row["low"], row["high"]) == pytest.approx(ttest_1samp(apart, 0).confidence_interval(0.95))
+
+
+def test_differences_to_another_baseline_change_sign(table):
+    to_ce = claims.differences(table, claims.recalibrated)["difference"]
+    to_tcl = claims.differences(table, claims.recalibrated, "TCL")["difference"]
+    assert to_tcl.tolist() == [-difference for difference in to_ce]
+
+
+def test_claim_prints_each_difference_and_counts_the_intervals(table):
+    printed = claims.claim(table, variants=["TCL"])
+    (row,) = printed.cells.to_dict("records")
+    low, high = ttest_1samp([8.0, 5.0], 0).confidence_interval(0.95)
+    assert row["t = 1"] == f"57.67, +6.50 [−{-low:.2f}, +{high:.2f}]"
+    assert row["t = T"] == "72.33, +1.50 [−4.85, +7.85]"
+    assert (row["data"], row["loss"], row["n"]) == ("Digits", "TCL", 2)
+    assert " 0 of 3 intervals lie above 0 and 0 below" in printed.caption
+
+
+def test_claim_tells_settings_of_the_same_data_apart(table, tmp_path):
+    for loss in ("ce", "tcl"):
+        config = RunConfig(loss=loss, time_steps=3, epochs=9, runs_dir=str(tmp_path))
+        write_run(config, tables={layout.ACCURACY: {"time_step": [1, 2, 3]}})
+    data = claims.claim(load_runs(tmp_path)).cells["data"].tolist()
+    assert len(set(data)) == 2
+    assert sum("epochs 9" in title for title in data) == 1
+
+
+def test_a_measure_that_earlier_versions_lack_has_no_rows(table):
+    assert claims.differences(table, claims.similarity).empty
+    assert claims.claim(table, claims.price).cells.empty
+
+
+def test_show_says_in_one_line_that_there_are_no_such_runs(table, capsys):
+    claims.show(table, claims.accuracy, "STCL", ["ETC", "TSD"])
+    assert capsys.readouterr().out == "no runs of STCL and ETC or TSD in one setting\n"
+
+
+def test_similarity_and_price_read_a_run(trained):
+    similar, cost = claims.similarity(trained), claims.price(trained)
+    assert list(similar) == list(claims.SIMILARITY)
+    rows = trained.similarity.query("measure == 'cosine' and relation == 'within_sample'")
+    ends = rows[(rows["time_step"] == 1) & (rows["other_step"] == trained.config.time_steps)]
+    assert similar["cosine, same sample"] == ends["value"].item()
+    assert cost["energy at T (µJ)"] == pytest.approx(trained.result["energy_uj"])
+    first = trained.operations.query("time_step == 1")["energy_uj"].sum()
+    assert cost["energy at t = 1 (µJ)"] == pytest.approx(first)
+    assert cost["firing rate (%)"] == pytest.approx(100 * trained.firing_rates["firing_rate"].mean())
+    assert cost["training (s)"] == trained.result["seconds"]
