@@ -26,7 +26,7 @@ STYLES = {"32-true": {"ls": "-"}, "bf16-mixed": {"ls": "--", "mfc": "white"}}
 @drawing(lambda table: [table])
 def speed(page: Page, table: pd.DataFrame) -> PrintedFigure:
     """Return time (medians and quartiles) and peak memory over T, from the table of `speed.measure`."""
-    figure, (time, memory) = page.panels(2, height=58 if page.wide else 50)
+    figure, (time, memory) = page.panels(2, height=58)
     for (subject, precision), rows in table.groupby(["subject", "precision"], sort=False):
         drawn = {"color": COLOURS[subject], "marker": MARKERS[subject]} | STYLES[precision]
         name = f"{NAMES[subject]}, {PRECISIONS[precision]}"

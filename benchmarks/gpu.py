@@ -29,7 +29,7 @@ from tcl_lib import RunConfig, load_runs, train
 from tcl_lib.neurons import lif, lif_synaptic
 from tcl_lib.registry import LOSSES
 from tcl_lib.utils import files, paths
-from tcl_lib.utils.devices import describe, find_device
+from tcl_lib.utils.devices import find_device, hardware
 from tcl_lib.utils.provenance import git_commit, versions
 
 MINUTES = 25  # after these no further part begins
@@ -243,7 +243,7 @@ def _do(name: str, part: Callable[[Path, Size], str], file: Path, size: Size) ->
         print(f"{name}: failed, {type(error).__name__}: {error}", flush=True)
         return False
     notes = dict.fromkeys(str(warning.message) for warning in warned if warning.category is UserWarning)
-    made = f"{describe(find_device('auto'))}; commit {git_commit()}; {versions()}"
+    made = f"{hardware(find_device('auto'))}; commit {git_commit()}; {versions()}"
     took = f"took {time.monotonic() - began:.0f} s"
     text = "\n".join([part.__doc__, "", text, "", *(f"warning: {note}" for note in notes), made, took, ""])
     files.write(file, text)

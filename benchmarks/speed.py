@@ -26,7 +26,7 @@ from tcl_lib.training.build import build_network, build_optimizer
 from tcl_lib.training.compilation import compile_neurons
 from tcl_lib.training.step import forward_and_backward
 from tcl_lib.utils import files
-from tcl_lib.utils.devices import describe, fast_precision, find_device, keep_freed_memory
+from tcl_lib.utils.devices import fast_precision, find_device, hardware, keep_freed_memory
 from tcl_lib.utils.progress import progress_bar
 
 # Most steps have quartiles closer than this, relative to the median: on two idle machines they were 2 and 6 %
@@ -73,7 +73,7 @@ def measure(benchmark: Benchmark) -> pd.DataFrame:
         table[column] = table["median_ms"] / table["time_steps"].map(fastest)
     _warn_if_busy(table)
     shared = {name: getattr(benchmark, name) for name in ("backbone", "batch_size", "image_size", "rounds")}
-    return table.assign(**shared, machine=describe(device), torch=torch.__version__)
+    return table.assign(**shared, machine=hardware(device), torch=torch.__version__)
 
 
 def measure_steps(benchmark: Benchmark, configs: dict[str, RunConfig]) -> pd.DataFrame:

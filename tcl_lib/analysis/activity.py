@@ -145,7 +145,7 @@ def mean_rates(state: dict[str, list]) -> list[float]:
     return [(total / count).mean().item() for total, count in totals]
 
 
-def describe(network: nn.Module, images: Tensor) -> str:
+def size_and_rates(network: nn.Module, images: Tensor) -> str:
     """Return the number of parameters and the firing rate of every spiking layer on a batch, as text."""
     count = sum(parameter.numel() for parameter in network.parameters())
     rates = ", ".join(f"{rate:.3f}" for rate in firing_rates(network, images))

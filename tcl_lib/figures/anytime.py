@@ -3,7 +3,7 @@
 import pandas as pd
 
 from tcl_lib.analysis import policies
-from tcl_lib.figures.drawing import describe, drawing, reads
+from tcl_lib.figures.drawing import drawing, reads, set_caption
 from tcl_lib.figures.results import HOLLOW, averaged
 from tcl_lib.figures.style import Page, PrintedFigure, entries, label_outer, legend, variants
 
@@ -23,10 +23,7 @@ def frontiers(page: Page, table: pd.DataFrame) -> PrintedFigure:
     number of steps on validation data.
     """
     found = [policy for policy in NAMES if policy in set(table["policy"])]
-    columns = min(len(found), 4 if page.wide else 2)
-    figure, axes = page.panels(
-        len(found), height=46 if page.wide else 40, columns=columns, sharex=True, sharey=True
-    )
+    figure, axes = page.panels(len(found), height=46, sharex=True, sharey=True)
     for axis, policy in zip(axes, found, strict=True):
         for variant, rows, drawn in variants(table):
             points = rows.groupby(["policy", "budget"])[["mean_steps", "accuracy"]].mean()
@@ -34,9 +31,9 @@ def frontiers(page: Page, table: pd.DataFrame) -> PrintedFigure:
             axis.plot(*points.loc[policy].to_numpy().T, label=variant, **line)
             axis.plot(*points.loc["fixed"].to_numpy().T, **drawn | HOLLOW | {"ls": ""})
         axis.set_title(NAMES[policy])
-    label_outer(axes, columns, "mean inference time steps", "test accuracy (%)")
+    label_outer(axes, "mean inference time steps", "test accuracy (%)")
     legend(figure, entries(axes[0]))
-    describe(
+    set_caption(
         figure,
         table,
         "Test accuracy by the mean number of time steps until inference stops",

@@ -123,7 +123,7 @@ def save(
     return figure
 
 
-def describe(figure: PrintedFigure, table: pd.DataFrame, title: str, *sentences: str) -> None:
+def set_caption(figure: PrintedFigure, table: pd.DataFrame, title: str, *sentences: str) -> None:
     """Give a figure its caption: what it shows, of which data, and in which setting."""
     data, setting = runs.names.titled_setting(table)
     count = table["run"].nunique() if "run" in table else len(table)

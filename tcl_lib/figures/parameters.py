@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from tcl_lib.analysis.statistics import varied
-from tcl_lib.figures.drawing import describe, drawing
+from tcl_lib.figures.drawing import drawing, set_caption
 from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend, over_seeds
 from tcl_lib.registry import LOSSES
@@ -35,8 +35,7 @@ def sensitivity(page: Page, table: pd.DataFrame) -> PrintedFigure:
         for column in ("validation_accuracy_t1", "validation_accuracy")
         if loss in set(table["loss"])
     ]
-    columns = min(4 if page.wide else 2, len(shown))
-    figure, axes = page.panels(len(shown), height=40, columns=columns, sharey=True)
+    figure, axes = page.panels(len(shown), height=48, sharey=True)
     values = sorted(table[other].unique())
     colours = dict(zip(values, sns.color_palette("flare", len(values)), strict=True))
     for axis, (loss, rows, column) in zip(axes, shown, strict=True):
@@ -46,7 +45,9 @@ def sensitivity(page: Page, table: pd.DataFrame) -> PrintedFigure:
             axis.errorbar(points.mean.index, points.mean, points.reach, **drawn)
         step = "1" if column.endswith("t1") else f"T = {rows['time_steps'].iloc[0]}"
         axis.set_title(f"{LOSSES[loss].label}, $t = {step}$", parse_math=True)
-        label(axis, words[along], "validation accuracy (%)" if axis in axes[::columns] else None)
+        label(
+            axis, words[along], "validation accuracy (%)" if axis.get_subplotspec().is_first_col() else None
+        )
         ticks = sorted(rows[along].unique())
         if ticks[0] > 0:
             axis.set_xscale("log")
@@ -55,7 +56,7 @@ def sensitivity(page: Page, table: pd.DataFrame) -> PrintedFigure:
         axis.set_xticklabels([f"{tick:g}" for tick in ticks], rotation=90 if len(ticks) > 5 else 0)
     name = {"temperature": "temperature", "temporal_weight": "weight"}[other]
     legend(figure, [Line2D([], [], color=colours[v], label=f"{name} {v:g}") for v in values])
-    describe(
+    set_caption(
         figure,
         table,
         "Validation accuracy by temperature and weight of the temporal term",
@@ -74,7 +75,7 @@ def positives(page: Page, table: pd.DataFrame) -> PrintedFigure:
     """
     order = sorted(set(table["positives"]), key=lambda words: (words.count("+"), words))
     losses = [loss for loss in LOSSES if loss in set(table["loss"])]
-    figure, axes = page.panels(2, height=55, columns=2 if page.wide else 1, sharey=True)
+    figure, axes = page.panels(2, height=60, columns=2 if page.wide else 1, sharey=True)
     shown = {"test_accuracy_t1": "1", "test_accuracy": f"T = {table['time_steps'].iloc[0]}"}
     for axis, (column, step) in zip(axes, shown.items(), strict=True):
         for index, loss in enumerate(losses):
@@ -99,7 +100,7 @@ def positives(page: Page, table: pd.DataFrame) -> PrintedFigure:
         axis.set_xlim(-0.6, len(order) - 0.4)
         axis.grid(False, axis="x")
     legend(figure, entries(axes[0]))
-    describe(
+    set_caption(
         figure,
         table,
         "Test accuracy by the choice of positives",

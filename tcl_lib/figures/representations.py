@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 
 from tcl_lib.analysis.similarity import similarity_of_run
 from tcl_lib.analysis.tsne import tsne_of_run
-from tcl_lib.figures.drawing import describe, drawing, reads, seeds
+from tcl_lib.figures.drawing import drawing, reads, seeds, set_caption
+from tcl_lib.figures.hover import name_points, runs_of
 from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import (
     MM,
@@ -42,7 +43,6 @@ MEASURES = {
     "cka": "linear CKA (not corrected for bias)",
     "cka_debiased": "debiased linear CKA",
 }
-LARGEST = 61  # mm, side of a square panel
 
 
 @drawing(reads(similarity_of_run), "similarity of representations")
@@ -61,9 +61,7 @@ def similarity(
     measure = _debiased(measure, table)
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
     found = variants(rows)
-    columns = min(len(found), 4 if page.wide else 2)
-    height = min(page.width / columns, LARGEST)
-    figure, axes = page.panels(len(found), height, columns=columns, sharex=True, sharey=True)
+    figure, axes = page.panels(len(found), sharex=True, sharey=True)
     means = [
         part.groupby(["time_step", "other_step"])["value"].mean(skipna=False).unstack()
         for _, part, _ in found
@@ -84,12 +82,12 @@ def similarity(
         axis.set_ylim(len(steps) + 0.5, 0.5)
         axis.grid(False)
         axis.spines[:].set_visible(True)
-    label_outer(axes, columns, "time step $u$", "time step $t$")
+    label_outer(axes, "time step $u$", "time step $t$")
     words = f"{MEASURES[measure]}: {samples}"
     bar = figure.colorbar(mesh, ax=axes, location="bottom", label=words, shrink=0.6, aspect=40)
     bar.outline.set_visible(False)
     figure.set_figheight(figure.get_figheight() + 14 * MM)
-    describe(
+    set_caption(
         figure,
         rows,
         f"{MEASURES[measure][0].upper()}{MEASURES[measure][1:]} between time steps t and u ({samples})",
@@ -125,7 +123,7 @@ def accuracy_by_similarity(
     same = (similarity["measure"] == measure) & (similarity["relation"] == "within_sample")
     to_last = similarity[last & same & earlier][["run", "time_step", "value"]]
     table = accuracy.merge(to_last, on=["run", "time_step"])
-    figure, axes = page.panels(2, height=52 if page.wide else 45, sharey=True)
+    figure, axes = page.panels(2, height=52, sharey=True)
     shown = {"cumulative": "first $t$ steps", "instantaneous": "step $t$ alone"}
     for axis, (column, name) in zip(axes, shown.items(), strict=True):
         for variant, rows, drawn in variants(table):
@@ -133,12 +131,13 @@ def accuracy_by_similarity(
             bars = {"xerr": x.reach, "yerr": y.reach, "elinewidth": 0.5}
             axis.errorbar(x.mean, y.mean, label=variant, **bars, **drawn | {"ls": ""})
             axis.plot(x.mean, y.mean, color=drawn["color"], ls=drawn["ls"], lw=0.5, alpha=0.4)
+            name_points(axis, x.mean, y.mean, [f"{runs_of(rows)}: time step {t}" for t in x.mean.index])
             axis.plot(x.mean.iloc[:1], y.mean.iloc[:1], **drawn | {"ls": "", "mfc": "white", "zorder": 3})
         axis.set_title(name, parse_math=True)
         label(axis, MEASURES[measure] + (" " if page.wide else "\n") + "of steps $t$ and $T$")
     label(axes[0], y="test accuracy (%)")
     legend(figure, entries(axes[0]))
-    describe(
+    set_caption(
         figure,
         table,
         "Test accuracy by the similarity of representations",
@@ -167,8 +166,8 @@ def tsne(page: Page, points: pd.DataFrame) -> PrintedFigure:
     found = [variant for variant, _, _ in variants(points)]
     columns = min(len(found), 4)
     groups = -(-len(found) // columns)
-    side = min(page.width / columns, LARGEST)
-    figure, axes = page.panels(2 * groups * columns, side, columns=columns)
+    figure, axes = page.panels(2 * groups * columns, columns=columns)
+    side = figure.get_figheight() / MM / (2 * groups)
     grid = np.array(axes).reshape(groups, 2, columns)
     names = points.drop_duplicates("label").sort_values("label").set_index("label")["class_name"]
     colours = dict(zip(names.index, sns.color_palette("colorblind", len(names)), strict=True))
@@ -188,6 +187,13 @@ def tsne(page: Page, points: pd.DataFrame) -> PrintedFigure:
         rows = points[points["variant"] == found[index]].sample(frac=1, random_state=0)
         by_class.scatter(rows["x"], rows["y"], c=[colours[one] for one in rows["label"]], **dots)
         mesh = by_time.scatter(rows["x"], rows["y"], c=rows["time_step"], **time, **dots)
+        shown = runs_of(rows)
+        said = [
+            f"{shown}: sample {row.sample}, {row.class_name}, t = {row.time_step}"
+            for row in rows.itertuples()
+        ]
+        for axis in (by_class, by_time):
+            name_points(axis, rows["x"], rows["y"], said)
         by_class.set_title(found[index].replace(", ", "\n", 1))
     steps = points["time_step"].max()
     bar = figure.colorbar(mesh, ax=axes, location="right", shrink=0.4, aspect=20, pad=0.01)
@@ -200,7 +206,7 @@ def tsne(page: Page, points: pd.DataFrame) -> PrintedFigure:
         handletextpad=0.1,
     )
     count = len(points[points["variant"] == found[0]].drop_duplicates("sample"))
-    describe(
+    set_caption(
         figure,
         points,
         "t-SNE of the features of all time steps",

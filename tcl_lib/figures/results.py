@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from tcl_lib.analysis.statistics import recalibrated
-from tcl_lib.figures.drawing import describe, drawing, reads, seeds
+from tcl_lib.figures.drawing import drawing, reads, seeds, set_caption
+from tcl_lib.figures.hover import name_points, runs_of
 from tcl_lib.figures.style import (
     Page,
     PrintedFigure,
@@ -43,7 +44,7 @@ def accuracy_by_step(page: Page, accuracy: pd.DataFrame) -> PrintedFigure:
     The band reaches from the lowest to the highest seed. If every variant has one seed, it is the 95 %
     interval for the number of test samples.
     """
-    figure, (stopped, alone) = page.panels(2, height=52 if page.wide else 45, sharey=True)
+    figure, (stopped, alone) = page.panels(2, height=52, sharey=True)
     several = spread(accuracy)
     for variant, rows, drawn in variants(accuracy):
         _band(stopped, rows, "time_step", "cumulative", variant, drawn)
@@ -58,7 +59,7 @@ def accuracy_by_step(page: Page, accuracy: pd.DataFrame) -> PrintedFigure:
     label(stopped, INFERENCE, "test accuracy (%)")
     label(alone, "time step $t$")
     legend(figure, entries(stopped))
-    describe(
+    set_caption(
         figure,
         accuracy,
         "Test accuracy by time step",
@@ -80,22 +81,22 @@ def recalibration(page: Page, accuracy: pd.DataFrame) -> PrintedFigure:
     There is a panel for each variant.
     """
     found = variants(accuracy)
-    columns = min(len(found), 4 if page.wide else 2)
-    figure, axes = page.panels(len(found), height=36, columns=columns, sharex=True, sharey=True)
+    figure, axes = page.panels(len(found), height=40, sharex=True, sharey=True)
     for axis, (variant, rows, drawn) in zip(axes, found, strict=True):
         _bars(axis, rows, "time_step", "cumulative", **drawn)
         _bars(axis, rows, "time_step", "recalibrated", **drawn | HOLLOW)
         axis.set(title=variant, xticks=time_ticks(rows["time_step"].max(), most=5))
-    label_outer(axes, columns, INFERENCE, "test accuracy (%)")
+    label_outer(axes, INFERENCE, "test accuracy (%)")
     grey = {"color": "0.3", "marker": "o"}
     legend(
         figure,
         [
             Line2D([], [], label="batch norm as trained", **grey),
-            Line2D([], [], label="recalibrated to the first t steps", **grey | HOLLOW),
+            Line2D([], [], label="recalibrated to the first $t$ steps", **grey | HOLLOW),
         ],
+        maths=True,
     )
-    describe(
+    set_caption(
         figure,
         accuracy,
         "Test accuracy with batch norm as trained and recalibrated",
@@ -114,15 +115,17 @@ def accuracy_by_energy(page: Page, accuracy: pd.DataFrame, operations: pd.DataFr
     by_step = operations.groupby(["run", "time_step"])[["energy_uj", "ann_energy_uj"]].sum()
     spent = by_step.groupby("run").cumsum().reset_index()
     table = accuracy.merge(spent, on=["run", "time_step"])
-    figure, (axes,) = page.panels(1, height=55 if page.wide else 48)
+    figure, (axes,) = page.panels(1, height=56)
     for variant, rows, drawn in variants(table):
         spent_by, right = (over_seeds(rows, "time_step", of) for of in ("energy_uj", "cumulative"))
         bars = {"xerr": spent_by.reach, "yerr": right.reach, "elinewidth": 0.6}
         axes.errorbar(spent_by.mean, right.mean, label=variant, **bars, **drawn)
+        names = [f"{runs_of(rows)}: t = {t}" for t in right.mean.index]
+        name_points(axes, spent_by.mean, right.mean, names)
     axes.set_xlim(0, None)
     label(axes, "energy of synaptic operations (µJ per sample)", "test accuracy (%)")
     legend(figure, entries(axes))
-    describe(
+    set_caption(
         figure,
         table,
         "Test accuracy by energy",
@@ -136,7 +139,7 @@ def accuracy_by_energy(page: Page, accuracy: pd.DataFrame, operations: pd.DataFr
 @drawing(reads("metrics"), "the course of training")
 def training_curves(page: Page, metrics: pd.DataFrame) -> PrintedFigure:
     """Return a figure of validation accuracy and cross-entropy over the epochs."""
-    figure, axes = page.panels(3, height=46 if page.wide else 38, columns=3 if page.wide else 2)
+    figure, axes = page.panels(3, height=46)
     shown = {
         "validation_accuracy": ("$t = T$", "validation accuracy (%)"),
         "validation_accuracy_t1": ("$t = 1$", "validation accuracy (%)"),
@@ -152,7 +155,7 @@ def training_curves(page: Page, metrics: pd.DataFrame) -> PrintedFigure:
         label(axis, "epoch", unit)
         whole_numbers(axis)
     legend(figure, entries(axes[0]))
-    describe(
+    set_caption(
         figure,
         metrics,
         "Validation accuracy and cross-entropy by epoch",
@@ -166,12 +169,19 @@ def _band(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, drawn: dict
     """Draw the mean of y over the seeds at every x, and a band from the lowest to the highest seed."""
     points = over_seeds(rows, x, y)
     axes.plot(points.mean.index, points.mean, label=name, **drawn)
+    _name(axes, rows, x, points.mean)
     low, high = points.mean - points.reach[0], points.mean + points.reach[1]
     if (high > low).any():
-        axes.fill_between(points.mean.index, low, high, color=drawn["color"], alpha=0.15, lw=0)
+        axes.fill_between(points.mean.index, low, high, color=drawn["color"], alpha=0.1, lw=0)
 
 
 def _bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, **drawn) -> None:
     """Draw the mean of y over the seeds at every x, and bars from the lowest to the highest seed."""
     points = over_seeds(rows, x, y)
     axes.errorbar(points.mean.index, points.mean, points.reach, elinewidth=0.6, **drawn)
+    _name(axes, rows, x, points.mean)
+
+
+def _name(axes: Axes, rows: pd.DataFrame, x: str, points: pd.Series) -> None:
+    names = [f"{runs_of(rows)}: {x.replace('_', ' ')} {at}, {value:.4g}" for at, value in points.items()]
+    name_points(axes, points.index, points, names)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tcl_lib.figures.drawing import describe, drawing
+from tcl_lib.figures.drawing import drawing, set_caption
 from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend, over_seeds, variants
 from tcl_lib.runs import gather
@@ -29,7 +29,7 @@ def robustness(page: Page, table: pd.DataFrame) -> PrintedFigure:
         "$t = 1$": (by_step[1], "test accuracy (%)"),
         "$t = 1$ minus $t = T$": (by_step[1] - by_step[last], "percentage points"),
     }
-    figure, axes = page.panels(3, height=48 if page.wide else 40, columns=3 if page.wide else 2)
+    figure, axes = page.panels(3, height=48)
     axes[1].sharey(axes[0])
     for axis, (name, (values, unit)) in zip(axes, shown.items(), strict=True):
         for variant, rows, drawn in variants(values.rename("value").reset_index()):
@@ -40,7 +40,7 @@ def robustness(page: Page, table: pd.DataFrame) -> PrintedFigure:
         label(axis, "severity", unit)
     legend(figure, entries(axes[0]))
     kinds = ", ".join(sorted(set(table["corruption"]) - {"clean"})).replace("_", " ")
-    describe(
+    set_caption(
         figure,
         table,
         "Test accuracy by the severity of corruptions",

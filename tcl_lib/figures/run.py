@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from tcl_lib.figures.drawing import describe, drawing, reads, styled
+from tcl_lib.figures.drawing import drawing, reads, set_caption, styled
 from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import (
     STYLE,
@@ -26,7 +26,7 @@ from tcl_lib.runs.names import data_title
 CURVES = {
     "train_accuracy": "training accuracy",
     "validation_accuracy": "validation accuracy",
-    "validation_accuracy_t1": "validation accuracy, t = 1",
+    "validation_accuracy_t1": "validation accuracy, $t = 1$",
 }
 
 
@@ -68,7 +68,7 @@ def _views(page: Page, rows: np.ndarray, names: list[str], data: str, side: int)
 def learning_curves(page: Page, metrics: pd.DataFrame) -> PrintedFigure:
     """Return a figure of losses, accuracies and firing rates over the epochs, a row for each variant."""
     found = variants(metrics)
-    figure, axes = page.panels(3 * len(found), height=44 if page.wide else 34, columns=3)
+    figure, axes = page.panels(3 * len(found), height=42, columns=3)
     columns = list(metrics)
     terms = columns[columns.index("loss") + 1 : columns.index("train_accuracy")]
     terms = [*(["loss"] if len(terms) > 1 else []), *terms, "validation_cross_entropy"]
@@ -94,8 +94,8 @@ def learning_curves(page: Page, metrics: pd.DataFrame) -> PrintedFigure:
     named = {line.get_label(): line for axis in axes for line in axis.lines}
     # of many layers only the first and the last; the colours show the order of the others
     hidden = [name for name in named if name.startswith("layer ")][1:-1] if len(layers) > 5 else []
-    legend(figure, [line for name, line in named.items() if name not in hidden])
-    describe(
+    legend(figure, [line for name, line in named.items() if name not in hidden], maths=True)
+    set_caption(
         figure,
         metrics,
         "Losses, accuracies and firing rates (spikes per neuron and time step) by epoch",
@@ -109,8 +109,7 @@ def learning_curves(page: Page, metrics: pd.DataFrame) -> PrintedFigure:
 def firing_rates(page: Page, rates: pd.DataFrame) -> PrintedFigure:
     """Return a figure of the firing rate of every layer over the time steps, a panel for each variant."""
     found = variants(rates)
-    columns = min(len(found), 4 if page.wide else 2)
-    figure, axes = page.panels(len(found), height=45, columns=columns, sharex=True, sharey=True)
+    figure, axes = page.panels(len(found), height=46, sharex=True, sharey=True)
     layers = rates["layer"].unique()
     colours = dict(zip(layers, sns.color_palette("viridis", len(layers)), strict=True))
     for axis, (variant, rows, _) in zip(axes, found, strict=True):
@@ -119,8 +118,8 @@ def firing_rates(page: Page, rates: pd.DataFrame) -> PrintedFigure:
             axis.plot(points.index, points, "o-", color=colours[layer], label=f"layer {layer}")
         axis.set_title(variant if len(found) > 1 else "")
         axis.set_xticks(time_ticks(rates["time_step"].max()))
-    label_outer(axes, columns, "time step $t$", "spikes per neuron and step")
+    label_outer(axes, "time step $t$", "spikes per neuron and step")
     axes[0].set_ylim(0, None)  # of all panels, when all is drawn
     legend(figure, axes[0].lines)
-    describe(figure, rates, "Firing rate of each layer on the test set", averaged(rates))
+    set_caption(figure, rates, "Firing rate of each layer on the test set", averaged(rates))
     return figure

@@ -16,6 +16,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
+from tcl_lib.figures.hover import overlay
 from tcl_lib.figures.text import text_width
 from tcl_lib.registry import LOSSES
 from tcl_lib.utils.checks import Positive, checked, one_of
@@ -63,6 +64,7 @@ STYLE = sns.axes_style("ticks") | {
     "ytick.major.size": 2.5,
     "ytick.major.width": 0.6,
 }
+LARGEST = 61  # mm, side of a square panel
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 LINES = ("-", "--", ":", "-.")  # for the variants of a loss
 
@@ -73,6 +75,10 @@ class PrintedFigure(Figure):
     caption = ""
     panels: tuple[Axes, ...] = ()
     style = MappingProxyType({})  # matplotlib's parameters
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.named: list = []  # what `hover.name_points` names
 
     def draw(self, renderer) -> None:
         with plt.rc_context(self.style):
@@ -97,7 +103,8 @@ class PrintedFigure(Figure):
         self.savefig(drawn, format="png", dpi="figure")
         picture = base64.b64encode(drawn.getbuffer()).decode()
         words = html.escape(self.caption)
-        shown = f'<img alt="{words}" src="data:image/png;base64,{picture}"/>'
+        shown = f'<img alt="{words}" src="data:image/png;base64,{picture}"/>{overlay(self)}'
+        shown = f'<div style="display: inline-block; position: relative">{shown}</div>'
         shown = f'<figure style="margin: 0">{shown}<figcaption>{words}</figcaption></figure>'
         display({"text/plain": self.caption, "text/html": shown}, raw=True)
 
@@ -116,6 +123,7 @@ class Page:
         self.preset = PRESETS[checked("preset", preset, one_of(PRESETS))]
         self.width = checked("width", width, Positive | None) or self.preset.widths[-1]
         self.wide = self.width > 120
+        self.columns = 4 if self.wide else 2  # of panels, at most
         self.size = self.preset.size
 
     @property
@@ -140,11 +148,18 @@ class Page:
         )
 
     def panels(
-        self, count: int, height: float, columns: int | None = None, **options
+        self, count: int, height: float | None = None, columns: int | None = None, **options
     ) -> tuple[PrintedFigure, list[Axes]]:
-        """Return a figure and its `count` panels, rows of `height` mm in at most `columns` columns."""
-        columns = min(columns or count, count)
+        """Return a figure and its `count` panels, in at most `columns` columns; None for as many as fit.
+
+        A row is `height` mm high, and a sixth less on a page of one column; with None, panels are squares.
+        """
+        columns = min(columns or self.columns, count)
         rows = -(-count // columns)
+        if height is None:
+            height = min(self.width / columns, LARGEST)
+        elif not self.wide:
+            height *= 5 / 6
         size = self.width * MM, rows * height * MM
         figure, axes = plt.subplots(
             rows, columns, figsize=size, squeeze=False, FigureClass=PrintedFigure, **options
@@ -172,16 +187,20 @@ def label(axes: Axes, x: str | None = None, y: str | None = None) -> None:
         axes.set_ylabel(y, parse_math=True)
 
 
-def label_outer(axes: list[Axes], columns: int, x: str, y: str) -> None:
+def label_outer(axes: list[Axes], x: str, y: str) -> None:
     """Label only the lowest panel of each column and the first of each row; the others share their axes."""
+    columns = axes[0].get_gridspec().ncols
     for index, axis in enumerate(axes):
         lowest, first = index + columns >= len(axes), index % columns == 0
         axis.tick_params(labelbottom=lowest, labelleft=first)
         label(axis, x if lowest else None, y if first else None)
 
 
-def legend(figure: Figure, handles: list, **options) -> None:
-    """Add a legend below all panels, in as many columns as fit, and make room for it."""
+def legend(figure: Figure, handles: list, maths: bool = False, **options) -> None:
+    """Add a legend below all panels, in as many columns as fit, and make room for it.
+
+    With `maths`, what stands between $ signs is a formula.
+    """
     labels = [handle.get_label() for handle in handles]
     size = plt.rcParams["legend.fontsize"]
     widest = max(map(text_width, labels), default=0)
@@ -199,7 +218,7 @@ def legend(figure: Figure, handles: list, **options) -> None:
     # matplotlib would leave out an entry whose label begins with an underscore
     drawn = figure.legend(handles, ["-"] * len(handles), **options)
     for text, words in zip(drawn.get_texts(), labels, strict=True):
-        text.set_text(words)
+        text.set(text=words, parse_math=maths)
     figure.set_figheight(figure.get_figheight() + (1.5 * rows + 0.5) * size / 72)
 
 

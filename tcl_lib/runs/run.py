@@ -17,7 +17,7 @@ from tcl_lib.runs.contents import read_table
 from tcl_lib.utils import paths
 from tcl_lib.utils.files import Damaged
 
-# The part of `utils.devices.describe` that is no kind of processor.
+# The part of `utils.devices.hardware` that is no kind of processor.
 THREADS = re.compile(r" (\d{1,6}) threads?,")
 
 

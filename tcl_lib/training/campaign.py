@@ -26,7 +26,7 @@ from tcl_lib.config import RunConfig
 from tcl_lib.runs import layout, life
 from tcl_lib.runs.run import THREADS
 from tcl_lib.training.grids import LISTS, grid, train_grid
-from tcl_lib.utils.devices import describe, find_device
+from tcl_lib.utils.devices import find_device, hardware
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def trainable_here(parts: dict[str, list[RunConfig]]) -> list[RunConfig]:
     The same seed gives other numbers there, and losses are compared seed by seed. A log line names each
     seed that is left out.
     """
-    here = THREADS.sub("", describe(find_device("auto")))
+    here = THREADS.sub("", hardware(find_device("auto")))
     chosen = []
     for name, configs in parts.items():
         begun: dict[int, set[str]] = {}

@@ -7,7 +7,7 @@ from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.config import RunConfig
 from tcl_lib.data import Data
 from tcl_lib.training import comparison, health
-from tcl_lib.utils.devices import describe, threads
+from tcl_lib.utils.devices import hardware, threads
 from tcl_lib.utils.provenance import git_commit, versions
 
 
@@ -21,7 +21,7 @@ def description(config: RunConfig, data: Data, network: SpikingNetwork, device: 
         "versions": versions(),
         "git_commit": git_commit(),
         "device": str(device),
-        "machine": f"{config.processes} x {describe(device)}" if config.processes > 1 else describe(device),
+        "machine": f"{config.processes} x {hardware(device)}" if config.processes > 1 else hardware(device),
         "threads": threads(),
     }
 

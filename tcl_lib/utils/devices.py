@@ -128,7 +128,7 @@ def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     return tensor.to(device)
 
 
-def describe(device: torch.device) -> str:
+def hardware(device: torch.device) -> str:
     """Return the hardware in one line: processor and number of threads, or GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

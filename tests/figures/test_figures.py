@@ -1,5 +1,6 @@
 """Figures show what the tables hold, and can be printed."""
 
+import html
 import io
 import itertools
 import re
@@ -17,6 +18,7 @@ from benchmarks.figure import speed
 from tcl_lib import figures, load_run, registry, runs
 from tcl_lib.analysis.similarity import temporal_similarity
 from tcl_lib.analysis.tsne import tsne
+from tcl_lib.figures.hover import overlay
 from tcl_lib.runs import layout
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
@@ -123,7 +125,7 @@ def test_learning_curves_shows_losses_accuracies_and_firing_rates():
     losses, accuracy, rates = (lines(axes) for axes in figure.axes)
     assert losses["contrastive"] == [2.0, 1.5, 1.25]
     assert losses["validation cross entropy"] == [1.1, 0.6, 0.5]
-    assert accuracy["validation accuracy, t = 1"] == [50.0, 60.0, 70.0]
+    assert accuracy["validation accuracy, $t = 1$"] == [50.0, 60.0, 70.0]
     assert rates == {"layer 1": [0.2, 0.21, 0.22], "layer 2": [0.1, 0.11, 0.12]}
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
     assert drawn(figure)
@@ -201,7 +203,7 @@ def test_recalibration_shows_both_accuracies_of_every_variant():
     assert recalibrated.get_markerfacecolor() == "white"
     assert plain.get_color() == recalibrated.get_color() == LOSSES_DRAWN["TCL"].colour
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["batch norm as trained", "recalibrated to the first t steps"]
+    assert texts == ["batch norm as trained", "recalibrated to the first $t$ steps"]
     assert drawn(figure)
 
 
@@ -391,6 +393,37 @@ def test_t_sne_shows_classes_above_and_time_steps_below():
     assert bar.get_ylabel() == "time step $t$"
     assert "20 test samples" in figure.caption
     assert drawn(figure)
+
+
+def under_the_pointer(figure) -> dict[str, list[tuple[float, float]]]:
+    """What the notebook's figure says, and where: pixels from the upper left corner."""
+    figure.draw_without_rendering()
+    found = re.findall(r'<circle cx="(.*?)" cy="(.*?)" r="3"><title>(.*?)</title>', overlay(figure))
+    places = {}
+    for x, y, words in found:
+        places.setdefault(html.unescape(words), []).append((float(x), float(y)))
+    return places
+
+
+def test_accuracy_by_step_says_which_runs_and_step_a_point_is():
+    figure = figures.accuracy_by_step.draw([gathered()])
+    said = under_the_pointer(figure)
+    assert len(said) == 2 * len(LOSSES) * 3  # panels, variants, steps
+    (place,) = said["TCL, seeds 0, 1: time step 2, 68.5"]
+    x, y = figure.axes[0].transData.transform((2, 68.5))
+    assert place == pytest.approx((x, figure.bbox.height - y), abs=0.5)
+
+
+def test_tsne_says_which_sample_step_and_run_a_point_is():
+    features = np.random.default_rng(0).normal(size=(3, 20, 6))
+    points = points_of(features, np.repeat(np.arange(4), 5), np.arange(100, 120), **ONE)
+    figure = figures.tsne.draw([points])
+    said = under_the_pointer(figure)
+    assert len(said) == 3 * 20
+    row = points[(points["sample"] == 107) & (points["time_step"] == 2)].iloc[0]
+    places = said["STCL, seed 0: sample 107, class 1, t = 2"]
+    expected = [axes.transData.transform((row["x"], row["y"])) for axes in figure.axes[:2]]
+    assert np.allclose(places, [(x, figure.bbox.height - y) for x, y in expected], atol=0.5)
 
 
 def test_t_sne_repeats_itself_and_keeps_neighbours():

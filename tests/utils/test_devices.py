@@ -11,7 +11,7 @@ from conftest import messages
 
 from tcl_lib import load_run, train
 from tcl_lib.utils import devices
-from tcl_lib.utils.devices import describe, fast_precision
+from tcl_lib.utils.devices import fast_precision, hardware
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def test_bf16_on_gpus_from_ampere_on(monkeypatch, capability, precision):
 
 
 def test_the_machine_is_described():
-    line = describe(CPU)
+    line = hardware(CPU)
     assert f"{torch.get_num_threads()} thread" in line
     assert devices.processor() in line
     assert "\n" not in line
@@ -53,7 +53,7 @@ def test_threads_is_what_the_system_allows(monkeypatch):
         assert devices.threads() == torch.get_num_threads() == 3
         monkeypatch.setenv("OMP_THREAD_LIMIT", "2")  # the library has read it already; for the count alone
         assert devices.threads() == 2
-        assert "2 threads" in describe(CPU)
+        assert "2 threads" in hardware(CPU)
     assert torch.get_num_threads() == count
 
 
