@@ -1,4 +1,4 @@
-# make train | ablation | campaign | figures | benchmark | gpu | test | soak | browser-test | lint | lab; each first sets up what it needs.
+# make train | ablation | campaign | figures | pages | benchmark | gpu | test | soak | browser-test | lint | lab; each first sets up what it needs.
 # ARGS are passed to the command of a target: make train ARGS="-p loss ce -p seed 1"
 
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
@@ -13,7 +13,7 @@ PAPERMILL := $(BIN)/papermill --kernel python3 --no-progress-bar --log-output
 RUNS ?= runs/reference
 FIGURES := $(RUNS:runs%=runs/figures%)
 
-.PHONY: setup train ablation campaign figures benchmark gpu test soak browser browser-test lint format lab
+.PHONY: setup train ablation campaign figures pages benchmark gpu test soak browser browser-test lint format lab
 
 setup: $(READY)
 
@@ -43,6 +43,16 @@ figures: setup
 		-p runs_dir $(RUNS) -p figures_dir $(FIGURES); }; \
 	export OMP_WAIT_POLICY=passive; draw similarity & draw figures; figures=$$?; wait $$! && exit $$figures
 	@echo "$(FIGURES)/index.html shows $$(find $(FIGURES) -name '*.txt' | wc -l) figures"
+
+# Executed notebooks as HTML in docs/: make pages PAGES="train findings".
+PAGES ?= train
+pages: setup
+	@mkdir -p runs
+	@for name in $(PAGES); do \
+		$(PAPERMILL) notebooks/$$name.ipynb runs/$$name.ipynb $(ARGS) && \
+		$(BIN)/jupyter nbconvert --to html --stdout runs/$$name.ipynb > runs/$$name.html && \
+		sed 's|$(CURDIR)/||g' runs/$$name.html > docs/$$name.html || exit 1; \
+	done
 
 benchmark: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]" -e benchmarks

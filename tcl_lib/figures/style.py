@@ -123,7 +123,7 @@ class Page:
         self.preset = PRESETS[checked("preset", preset, one_of(PRESETS))]
         self.width = checked("width", width, Positive | None) or self.preset.widths[-1]
         self.wide = self.width > 120
-        self.columns = 4 if self.wide else 2  # of panels, at most
+        self.columns = 4 if self.width > 150 else 3 if self.wide else 2  # of panels, at most
         self.size = self.preset.size
 
     @property

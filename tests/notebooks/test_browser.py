@@ -40,6 +40,7 @@ PARAMETERS = {
     "similarity": {"runs_dir": "runs/reference"},
     "figures": {"runs_dir": "runs/reference"},
     "explore": {},
+    "findings": {"runs_dir": "runs/reference"},
     "benchmark": {"time_steps": [1, 2], "long_time_steps": 4, "batch_size": 16, "rounds": 2},
 }
 NOTEBOOKS = sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
