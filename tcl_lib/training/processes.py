@@ -237,7 +237,8 @@ class Processes:
         """
         if self.count == 1:
             return part
-        used = {"logits"} | {"embeddings"} & config.arguments
+        # In one order in all processes; that of a set differs from process to process.
+        used = ["logits", *(["embeddings"] if "embeddings" in config.arguments else [])]
         views = config.num_views
 
         def whole(values: Tensor) -> Tensor:  # [T, V*b, D] -> [T, V*B, D]
