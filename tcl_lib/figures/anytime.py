@@ -15,7 +15,7 @@ NAMES = {
 }
 
 
-@drawing(reads(policies.frontiers), "the logits")
+@drawing(reads(policies.frontiers), "how sure each answer is")
 def frontiers(page: Page, table: pd.DataFrame) -> PrintedFigure:
     """Return a figure of the test accuracy against the mean number of steps until inference stops.
 

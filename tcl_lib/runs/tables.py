@@ -20,6 +20,8 @@ LABELS = ("name", "path", "data", "setting", "variant", "threads", "processor", 
 # Of a table of runs.
 COLUMNS = (*LABELS, *RunConfig.__dataclass_fields__, *Result.__annotations__)
 
+MOST_NAMED = 3  # runs in a warning
+
 
 def load_runs(root: str | Path | None = None) -> pd.DataFrame:
     """Return the table of the finished runs in a folder, runs/ by default; see `table`.
@@ -126,5 +128,7 @@ def gather(
             tables.append(pd.DataFrame(labels, rows.index).join(rows))
     if tables and without:
         name = what if isinstance(what, str) else what.__name__
-        warnings.warn(f"skipped {', '.join(without)}: without {name.replace('_', ' ')}", stacklevel=2)
+        more = f" and {len(without) - MOST_NAMED} more" if len(without) > MOST_NAMED else ""
+        words = f"{', '.join(without[:MOST_NAMED])}{more}: without {name.replace('_', ' ')}"
+        warnings.warn(f"skipped {words}", stacklevel=2)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

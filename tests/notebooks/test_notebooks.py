@@ -229,7 +229,7 @@ def test_a_reading_notebook_runs_no_network(ablation, notebook):
     done, out = papermill(folder, places(folder), notebook=notebook)
     assert done.returncode == 0, done.stderr
     text, pictures, errors = outputs(out)
-    shown = {"similarity": 7, "figures": 6, "findings": 2}[notebook]
+    shown = {"similarity": 7, "figures": 7, "findings": 2}[notebook]
     words = f"digits-convnet-T2-{HASH}: 4 of 10 runs of Digits, convnet, T = 2, train size 400"
     assert re.match(words, text)
     assert len(pictures) == shown
@@ -259,6 +259,7 @@ def test_a_reading_notebook_runs_no_network(ablation, notebook):
         ("similarity", {"width": -1}, "width=-1: must be greater than 0"),
         ("ablation", {"preset": "science"}, "preset='science': must be 'nature', 'neurips' or 'ieee'"),
         ("figures", {"figures_dir": 3}, "figures_dir=3: must be a valid string, or None"),
+        ("figures", {"robustness": "false"}, "robustness='false': must be True or False"),
         ("figures", {"runs_dir": "/nowhere"}, "/nowhere: is not a folder of runs"),
         ("findings", {"figure_dir": "x"}, "unknown parameter figure_dir, did you mean figures_dir?"),
         ("explore", {"selected": "seed == 0"}, "unknown parameter selected, did you mean select?"),

@@ -261,12 +261,15 @@ def test_tables_of_runs_below_each_other(finished, recwarn):
 
 
 def test_gather_leaves_out_runs_without_the_table_and_names_them(finished, recwarn):
-    one, other, third = finished(seed=1), finished(seed=2), finished(seed=3)
-    for config in (other, third):
-        (config.run_path / layout.METRICS).unlink()
-    table = load_runs(one.run_path.parent)
-    assert runs.gather(table, "metrics")["seed"].tolist() == [1, 1]
-    assert messages(recwarn) == [f"skipped {other.run_path}, {third.run_path}: without metrics"]
+    paths = [finished(seed=seed).run_path for seed in range(1, 7)]
+    for path in paths[1:]:
+        (path / layout.METRICS).unlink()
+    table = load_runs(paths[0].parent)
+    assert runs.gather(table[:3], "metrics")["seed"].tolist() == [1, 1]
+    assert messages(recwarn) == [f"skipped {paths[1]}, {paths[2]}: without metrics"]
+    recwarn.clear()
+    runs.gather(table, "metrics")
+    assert messages(recwarn) == [f"skipped {', '.join(map(str, paths[1:4]))} and 2 more: without metrics"]
     recwarn.clear()
     assert runs.gather(table, "firing_rates").empty  # no run has it: nothing was skipped
     assert not messages(recwarn)
