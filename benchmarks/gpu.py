@@ -85,7 +85,7 @@ def spikes(folder: Path, size: Size) -> str:
             current = 1.5 * torch.randn(4, size.neurons, device=device, generator=generator)
             plain, compiled = (neuron(current.to(dtype), compiled=compiled) for compiled in (False, True))
             differ = int((plain != compiled).sum())
-            row = {"neuron": neuron.__name__, "precision": str(dtype), "spikes": int(plain.sum())}
+            row = {"neuron": neuron.__name__, "precision": str(dtype), "spikes": int(plain.count_nonzero())}
             rows.append(row | {"differ": differ, "share": differ / plain.numel()})
     return _text(pd.DataFrame(rows))
 
@@ -104,22 +104,22 @@ def digits(folder: Path, size: Size) -> str:
 
 
 def benchmark(folder: Path, size: Size) -> str:
-    """Time and memory of a step at T = 4, beside the ReLU limit and SpikingJelly as it chooses its neuron."""
-    return _text(steps(size))
+    """Time and memory of a step at T = 4, beside the ReLU limit."""
+    return _text(steps(size, []))
 
 
-def steps(size: Size) -> pd.DataFrame:
+def steps(size: Size, libraries: list[str]) -> pd.DataFrame:
     """Return time and memory of a step with every backbone."""
     tables = []
     for backbone in size.backbones:
-        parameters = {"backbone": backbone, "time_steps": [4], "libraries": ["spikingjelly"]}
+        parameters = {"backbone": backbone, "time_steps": [4], "libraries": libraries}
         tables.append(speed.measure(Benchmark(**parameters | size.benchmark)))
     columns = ["backbone", "subject", "version", "precision", "median_ms", "low_ms", "high_ms"]
     return pd.concat(tables)[[*columns, "images_per_second", "peak_memory_mb", "x_limit"]]
 
 
 def spikingjelly(folder: Path, size: Size) -> str:
-    """The same step with each of SpikingJelly's neurons for a GPU; its CUDA graphs are left out."""
+    """The same step with each of SpikingJelly's neurons for a GPU; CUDA graphs are not public there."""
     if importlib.util.find_spec("spikingjelly") is None:
         return "skipped: SpikingJelly is not installed (pip install -e benchmarks)"
     texts = []
@@ -142,7 +142,7 @@ def spikingjelly_steps(size: Size) -> str:
     from spikingjelly.activation_based.functional import neuron_implementation
 
     taken = neuron_implementation("lif", find_device("auto"))
-    table = steps(size)
+    table = steps(size, ["spikingjelly"])
     return f"{taken}\n{_text(table[table['subject'] == 'spikingjelly'])}"
 
 
@@ -209,44 +209,57 @@ def _text(table: pd.DataFrame) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do the parts that are not done; return 0 if all of them are, else 1."""
+    """Do the parts that are not done, each in a process of its own; return 0 if all of them are, else 1."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--rehearse", action="store_true", help="do every part in small, on any machine")
-    rehearse = parser.parse_args(arguments).rehearse
-    if not rehearse and not torch.cuda.is_available():
+    parser.add_argument("--part", choices=PARTS, help="do this part alone")
+    options = parser.parse_args(arguments)
+    if not options.rehearse and not torch.cuda.is_available():
         print("no GPU: nothing is measured here; `make gpu ARGS=--rehearse` does every part in small")
         return 1
-    folder = paths.absolute("runs/gpu/rehearsal" if rehearse else "runs/gpu")
+    folder = paths.absolute("runs/gpu/rehearsal" if options.rehearse else "runs/gpu")
     files.make_folder(folder)
-    started, missing = time.monotonic(), 0
-    for name, part in PARTS.items():
-        file = folder / f"{name}.txt"
-        if file.exists():
-            print(f"{name}: done, {file}", flush=True)
-        elif time.monotonic() - started > 60 * MINUTES:
-            print(f"{name}: skipped, {MINUTES} minutes are over; start again", flush=True)
-            missing += 1
+    if options.part:
+        return int(not do(options.part, folder, SMALL if options.rehearse else FULL))
+    ends = time.monotonic() + 60 * MINUTES
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu",
+        *(["--rehearse"] if options.rehearse else []),
+        "--part",
+    ]
+    for name in PARTS:
+        left = ends - time.monotonic()
+        if (folder / f"{name}.txt").exists():
+            print(f"{name}: done before", flush=True)
+        elif left > 0:  # what one part does to the GPU, or to its process, is not in the way of the next
+            try:
+                subprocess.run([*command, name], cwd=paths.CHECKOUT, timeout=left)
+            except subprocess.TimeoutExpired:
+                print(f"{name}: stopped, {MINUTES} minutes are over; start again", flush=True)
         else:
-            missing += not _do(name, part, file, SMALL if rehearse else FULL)
-    return int(missing > 0)
+            print(f"{name}: skipped, {MINUTES} minutes are over; start again", flush=True)
+    return int(not all((folder / f"{name}.txt").exists() for name in PARTS))
 
 
-def _do(name: str, part: Callable[[Path, Size], str], file: Path, size: Size) -> bool:
+def do(name: str, folder: Path, size: Size) -> bool:
     """Do a part and write its text; return whether it succeeded."""
+    part = PARTS[name]
     print(f"{name}: {part.__doc__}", flush=True)
     began = time.monotonic()
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", UserWarning)
-            text = part(file.parent, size)
-    except Exception as error:  # the parts after it may succeed
+            text = part(folder, size)
+    except Exception as error:
         print(f"{name}: failed, {type(error).__name__}: {error}", flush=True)
         return False
     notes = dict.fromkeys(str(warning.message) for warning in warned if warning.category is UserWarning)
     made = f"{hardware(find_device('auto'))}; commit {git_commit()}; {versions()}"
     took = f"took {time.monotonic() - began:.0f} s"
     text = "\n".join([part.__doc__, "", text, "", *(f"warning: {note}" for note in notes), made, took, ""])
-    files.write(file, text)
+    files.write(folder / f"{name}.txt", text)
     print(text, flush=True)
     return True
 

@@ -20,12 +20,9 @@ def test_main_says_in_one_line_that_there_is_no_gpu(home, capsys):
     assert not home.exists()
 
 
-def test_main_does_what_is_left_and_goes_on_after_a_part_that_fails(home, capsys, monkeypatch):
-    done = []
-
+def test_do_writes_a_part_and_names_what_failed(home, capsys, monkeypatch):
     def good(folder, size):
         """A good part."""
-        done.append(size)
         return "a table"
 
     def bad(folder, size):
@@ -33,13 +30,27 @@ def test_main_does_what_is_left_and_goes_on_after_a_part_that_fails(home, capsys
         raise OSError("full")
 
     monkeypatch.setattr(gpu, "PARTS", {"bad": bad, "good": good})
-    assert gpu.main(["--rehearse"]) == 1
-    text = (home / "rehearsal" / "good.txt").read_text()
-    assert text.startswith("A good part.\n\na table\n")
+    home.mkdir(parents=True)
+    assert not gpu.do("bad", home, gpu.SMALL)
     assert "bad: failed, OSError: full" in capsys.readouterr().out
-    monkeypatch.setattr(gpu, "PARTS", {"good": good})
+    assert gpu.do("good", home, gpu.SMALL)
+    (text,) = home.iterdir()
+    assert text.read_text().startswith("A good part.\n\na table\n")
+
+
+def test_main_does_what_is_left_until_the_time_is_over(home, capsys, monkeypatch):
+    folder = home / "rehearsal"
+    folder.mkdir(parents=True)
+    for name in list(gpu.PARTS)[1:]:
+        (folder / f"{name}.txt").touch()
+    monkeypatch.setattr(gpu, "MINUTES", 0.01)
+    assert gpu.main(["--rehearse"]) == 1
+    assert "check: stopped, 0.01 minutes are over; start again" in capsys.readouterr().out
+    monkeypatch.setattr(gpu, "MINUTES", -1)
+    assert gpu.main(["--rehearse"]) == 1
+    assert "check: skipped" in capsys.readouterr().out
+    (folder / "check.txt").touch()
     assert gpu.main(["--rehearse"]) == 0
-    assert done == [gpu.SMALL]
 
 
 def test_spikes_counts_those_that_differ(home):
