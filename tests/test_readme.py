@@ -228,14 +228,18 @@ def test_the_lines_of_the_readme_run(tiny, tmp_path, monkeypatch):
     grid = partial(tcl_lib.grid, **small)
     monkeypatch.setattr(tcl_lib, "grid", lambda **parameters: grid(**parameters)[:2])
     monkeypatch.setattr(tcl_lib, "RunConfig", partial(tiny, runs_dir=None))
-    (lines,) = code("README.md")
+    first, second = code("README.md")
     names = {}
-    exec(lines, names)
-    assert len(lines.splitlines()) == 8
+    exec(first, names)
+    assert len(first.splitlines()) == 8
     assert names["run"].config.loss == "tcl"
     assert list(names["runs"]["name"]) == [names["run"].name]
     assert list(names["table"]["loss"]) == ["ce", "tcl"]
     assert not names["network"].training
+    exec(second, names)
+    assert names["figure"].caption.startswith("Test accuracy by time step on Digits.")
+    assert (tmp_path / "paper" / "accuracy-by-step-89mm.pdf").exists()
+    assert (tmp_path / "shared" / "my-run" / "README.md").exists()
 
 
 def test_the_lines_of_the_page_on_extending_run():
