@@ -164,7 +164,7 @@ def tsne(page: Page, points: pd.DataFrame) -> PrintedFigure:
     the lowest seed.
     """
     found = [variant for variant, _, _ in variants(points)]
-    columns = min(len(found), 4 if page.wide else 3)
+    columns = min(len(found), 4 if page.wide or len(found) <= 4 else 3)
     groups = -(-len(found) // columns)
     figure, axes = page.panels(2 * groups * columns, columns=columns)
     side = figure.get_figheight() / MM / (2 * groups)

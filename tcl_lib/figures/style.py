@@ -154,8 +154,8 @@ class Page:
 
         A row is `height` mm high, and a sixth less on a page of one column; with None, panels are squares.
         """
-        columns = min(columns or self.columns, count)
-        rows = -(-count // columns)
+        rows = -(-count // (columns or self.columns))
+        columns = -(-count // rows)  # of the same number of rows, the most even
         if height is None:
             height = min(self.width / columns, LARGEST)
         elif not self.wide:
