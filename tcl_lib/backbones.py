@@ -74,26 +74,29 @@ class SpikingNetwork(nn.Module):
 
         Raises ValueError for another shape, or a T that is below 1 or contradicts the input's.
         """
-        if images.dim() not in (4, 5) or tuple(images.shape[-3:]) != self.input_shape:
-            raise ValueError(
-                f"images of shape {list(images.shape)}: must be [B, {', '.join(map(str, self.input_shape))}]"
-                " or the same with time steps in front"
-            )
-        if images.dim() == 4:
-            images = images[None]
-            steps = self.time_steps if time_steps is None else time_steps
-        else:
-            steps = len(images)
-            if time_steps not in (None, steps):
-                raise ValueError(f"time_steps={time_steps}: the input has {steps} steps")
-        if steps < 1:
-            raise ValueError(f"time_steps={steps}: must be a whole number >= 1")
-        current = self.stem(images)  # [1 or T, B, C, H, W]
+        steps = self.steps_of(images, time_steps)
+        current = self.stem(images if images.dim() == 5 else images[None])  # [1 or T, B, C, H, W]
         neurons, *layers = self.body
         features = neurons(current, steps)  # only the first needs T: a static image arrives as one step
         for layer in layers:
             features = layer(features)  # in the end [T, B, D]
         return NetworkOutput(self.classifier(features), self.projection(features), features)
+
+    def steps_of(self, images: Tensor, time_steps: int | None = None) -> int:
+        """Return T for arguments of `forward`, or raise its errors."""
+        if images.dim() not in (4, 5) or tuple(images.shape[-3:]) != self.input_shape:
+            raise ValueError(
+                f"images of shape {list(images.shape)}: must be [B, {', '.join(map(str, self.input_shape))}]"
+                " or the same with time steps in front"
+            )
+        steps = self.time_steps if time_steps is None else time_steps
+        if images.dim() == 5:
+            steps = len(images)
+            if time_steps not in (None, steps):
+                raise ValueError(f"time_steps={time_steps}: the input has {steps} steps")
+        if steps < 1:
+            raise ValueError(f"time_steps={steps}: must be a whole number >= 1")
+        return steps
 
 
 LIF_BOX = lif_box_neuron()  # the default: decay 0.5, threshold 1

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.special import entr, softmax
 
 from tcl_lib.runs import Run
+from tcl_lib.utils.checks import AtLeast2, Threshold, checked
 
 # The most candidates for a threshold: quantiles of the sureness of the validation samples.
 CANDIDATES = 1000
@@ -95,6 +96,7 @@ def anytime(
             f"policy={policy!r}: needs "
             + ("no threshold" if policy == ORACLE else "one of threshold, accuracy and mean_steps")
         )
+    checked("threshold", threshold, Threshold | None)
     logits = logits_of(run)
     means, right = _answers(logits["test"], logits["test_labels"])
     if policy == ORACLE:
@@ -117,6 +119,7 @@ def frontier(run: Run, policy: str = "confidence", points: int = 13) -> pd.DataF
     policies have no threshold: "oracle" is one row, and "fixed" stops all samples at the same step, t = 1 to
     T. Raises the errors of `anytime`.
     """
+    checked("points", points, AtLeast2)
     logits = logits_of(run)
     means, right = _answers(logits["test"], logits["test_labels"])
     last = len(right)

@@ -1,6 +1,6 @@
 """The accuracy of a run on corrupted test samples. Shapes: T time steps, N samples."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pandas as pd
@@ -11,11 +11,12 @@ from tcl_lib.data import Data, load_data
 from tcl_lib.data.corruptions import OF_EVENTS, OF_IMAGES, Corruption, corrupted
 from tcl_lib.data.parts import Split
 from tcl_lib.runs import Run
+from tcl_lib.utils.checks import checked
 
 CLEAN = "clean"
 
 
-def robustness(run: Run, corruptions: Iterable[str] | None = None) -> pd.DataFrame:
+def robustness(run: Run, corruptions: list[str] | None = None) -> pd.DataFrame:
     """Return the test accuracy when inference stops after t steps, of clean and corrupted test samples.
 
     Args:
@@ -27,7 +28,7 @@ def robustness(run: Run, corruptions: Iterable[str] | None = None) -> pd.DataFra
     ValueError for an unknown corruption, FileNotFoundError where weights or data are not there.
     """
     known = OF_EVENTS if run.config.events else OF_IMAGES
-    chosen = list(known if corruptions is None else corruptions)
+    chosen = list(known) if corruptions is None else checked("corruptions", corruptions, list[str])
     for name in chosen:
         if name not in known:
             raise ValueError(f"corruption {name!r}: must be {', '.join(map(repr, known))} for these data")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tcl_lib.analysis.policies import POLICIES
 from tcl_lib.stepwise import StepwiseNetwork
+from tcl_lib.utils.checks import Threshold, checked, one_of
 
 
 def stop_when_sure(
@@ -29,9 +30,12 @@ def stop_when_sure(
         threshold: chosen on validation data, see `anytime`.
         policy: confidence, entropy, gap or agreement.
         time_steps: T for images; the network's own by default.
+
+    Raises ValueError for an unknown policy, a threshold that is no number, and inputs that do not fit.
     """
-    events = inputs.dim() == 5
-    steps = len(inputs) if events else time_steps or network.network.time_steps
+    checked("policy", policy, one_of(POLICIES))
+    checked("threshold", threshold, Threshold)
+    events, steps = inputs.dim() == 5, network.network.steps_of(inputs, time_steps)
     size = inputs.shape[-4]
     answers = torch.empty(size, dtype=torch.int64)
     stopped = torch.empty(size, dtype=torch.int64)

@@ -1,13 +1,14 @@
 """Parameters checked against their annotations by pydantic, with errors of one line."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache, wraps
 from typing import Annotated, Any, get_args, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AllowInfNan, ConfigDict, TypeAdapter, ValidationError
 
 
 class Rule(AfterValidator):
@@ -66,6 +67,7 @@ Positive = Annotated[float, Gt(0)]
 Weight = Annotated[float, Ge(0)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
 Fraction = Annotated[float, Gt(0), Le(0.5)]
+Threshold = Annotated[float, AllowInfNan(True), Ge(-math.inf)]  # NaN is below all
 Size = Annotated[list[int], Rule(_size)]
 Folder = Annotated[str, Rule(_folder)]
 Name = Annotated[str, Rule(_name)]

@@ -117,6 +117,8 @@ def test_frontier_has_a_row_for_each_budget(run_of):
         ({"threshold": 1, "accuracy": 90}, "policy='confidence': needs one of threshold, accuracy"),
         ({"policy": "oracle", "threshold": 1}, "policy='oracle': needs no threshold"),
         ({"accuracy": 99}, "accuracy=99: out of reach, 75.00 % is the most on validation data"),
+        ({"threshold": math.nan}, "threshold=nan: must be"),
+        ({"threshold": "0.9"}, "threshold='0.9': must be a valid number"),
         ({"mean_steps": 0.5}, "mean_steps=0.5: out of reach, 1 is the least on validation data"),
     ],
 )
@@ -178,3 +180,24 @@ def test_stop_when_sure_computes_only_the_samples_that_are_left():
     assert seen == left
     assert pd.Series(seen).is_monotonic_decreasing
     assert seen[-1] < 30
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"policy": "oracle"}, "policy='oracle': must be 'confidence', 'entropy', 'gap' or 'agreement'"),
+        ({"threshold": math.nan}, "threshold=nan: must be"),
+        ({"time_steps": 0}, "time_steps=0: must be a whole number >= 1"),
+        ({"inputs": torch.zeros(4, 3, 2, 8, 8), "time_steps": 2}, "time_steps=2: the input has 4 steps"),
+        ({"inputs": torch.zeros(2, 8, 8)}, "images of shape [2, 8, 8]: must be [B, 2, 8, 8]"),
+    ],
+)
+def test_stop_when_sure_refuses(options, error):
+    defaults = {"inputs": torch.zeros(3, 2, 8, 8), "threshold": 0.9}
+    with pytest.raises(ValueError, match=f"^{re.escape(error)}"):
+        stop_when_sure(StepwiseNetwork(network()), **defaults | options)
+
+
+def test_frontier_refuses_fewer_than_two_points(run_of):
+    with pytest.raises(ValueError, match=r"^points=1: must be greater than or equal to 2$"):
+        frontier(run_of(GAPS, GAPS), points=1)

@@ -38,3 +38,5 @@ def test_robustness_refuses_a_corruption_of_other_data(trained):
     words = "corruption 'hot_pixels': must be 'gaussian_noise', 'impulse_noise', 'blur', "
     with pytest.raises(ValueError, match=f"^{re.escape(words)}.*for these data$"):
         robustness(trained, ["hot_pixels"])
+    with pytest.raises(ValueError, match=r"^corruptions='blur': must be a valid list$"):
+        robustness(trained, "blur")
