@@ -101,7 +101,7 @@ def start(config: RunConfig, function: Callable, *arguments: Any) -> None:
         with Interruption(stop):
             while not workers.join(grace_period=GRACE):
                 pass
-    except multiprocessing.ProcessException:
+    except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException):
         codes = [process.exitcode for process in workers.processes]
         killed = [number for number, code in enumerate(codes, start=1) if code == -signal.SIGKILL]
         if not killed and not errors.empty():

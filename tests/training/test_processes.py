@@ -232,10 +232,17 @@ def test_train_starts_the_processes_and_waits_for_them(tmp_path, of_one):
     trained = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(int(trained[-1]), signal.SIGKILL)
     _, errors = process.communicate(timeout=3 * processes.GRACE)
-    assert "was ended by SIGKILL; start the run again to continue it" in errors.splitlines()[-1]
+    assert "was ended by SIGKILL; start the run again to continue it" in errors
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout.split()[-1]) == load_run(of_one).result["test_accuracy"]
     assert_alike(config.run_path, of_one)
+
+
+@pytest.mark.soak
+def test_start_raises_what_a_process_raised(tmp_path):
+    missing = config_of(tmp_path, devices=2, dataset="folder", data_root=str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        processes.start(missing, load_data, missing)
 
 
 # the command
