@@ -39,12 +39,21 @@ class Evaluation(NamedTuple):
     logits: dict[str, np.ndarray]
 
 
-def evaluate(network: nn.Module, data: Data, batch_size: int, device: torch.device | str) -> Evaluation:
+def evaluate(
+    network: nn.Module,
+    data: Data,
+    batch_size: int,
+    device: torch.device | str,
+    validation: Tensor | None = None,
+) -> Evaluation:
     """Return all measurements on the test set, with `recalibrated_accuracy` in a column `recalibrated`.
 
     Features are kept of a stratified subset of at most `KEPT_FEATURES` / T test samples, the same for every
-    network. The similarity is that of these features. The logits are of all samples.
+    network. The similarity is that of these features. The logits are of all samples; those of the validation
+    part are predicted where `validation`, float [T, N, K], does not give them.
     """
+    if validation is None:
+        validation = predict(network, data.validation, data, batch_size, device)
     with FiringRates(network) as firing, SynapticOperations(network) as operations:
         logits = predict(network, data.test, data, batch_size, device)
     chosen = stratified_order(data.test.labels, seed=0)[: max(1, KEPT_FEATURES // len(logits))]
@@ -58,7 +67,7 @@ def evaluate(network: nn.Module, data: Data, batch_size: int, device: torch.devi
         operations.table(),
         temporal_similarity(features, labels),
         {"features": features, "labels": labels, "samples": chosen.numpy()},
-        stored_logits(predict(network, data.validation, data, batch_size, device), logits, data),
+        stored_logits(validation, logits, data),
     )
 
 

@@ -23,14 +23,8 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "no finished run to show: train some with train.ipynb or ablation.ipynb,"
             " or set runs_dir='runs/reference' for the runs that come with the project"
         )
-    run = ["setting", "variant", "seed"]
-    again = table.duplicated(run)
-    other = again & ~table.duplicated([*run, *table.columns.intersection(["fingerprint"])])
-    for row, differs in zip(table[again].itertuples(), other[again], strict=True):
-        words = ", on other data" if differs else ""
-        warnings.warn(f"skipped {row.path}: another folder holds the same run{words}", stacklevel=2)
     found: dict[str, pd.DataFrame] = {}
-    for setting, rows in table[~again].groupby("setting", sort=False):
+    for setting, rows in runs.distinct(table).groupby("setting", sort=False):
         name = _short(rows.iloc[0])
         found[name if name not in found else name + digest(setting)] = rows
     return found
@@ -199,12 +193,11 @@ def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def mixed(rows: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> str:
+def mixed(rows: pd.DataFrame) -> str:
     """Return what a caption says of runs on different data, or in different surroundings, else "".
 
-    `rows` is a table of runs. Data are its column fingerprint, surroundings the columns threads and
-    processor, compared in each difference to the baseline. Nothing is said of a run that does not know its
-    own.
+    `rows` is a table of runs, or what `runs.gather` makes of one. Data are its column fingerprint,
+    surroundings the columns threads and processor. Nothing is said of a run that does not know its own.
     """
     sentences, found = [], []
     if "fingerprint" in rows:
@@ -213,19 +206,13 @@ def mixed(rows: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> str:
         if tests.nunique() > 1 or (known.groupby("seed")["fingerprint"].nunique() > 1).any():
             sentences.append("Not all runs are of the same data: their fingerprints differ.")
     for column, words in {"threads": "numbers of threads", "processor": "kinds of processor"}.items():
-        if column in rows:
-            known = rows.dropna(subset=column)
-            of_baseline = known[known["variant"] == baseline].set_index("seed")[column]
-            other = known["seed"].map(of_baseline)
-            differ = other.notna() & (other != known[column])
-            values = sorted({*known[column][differ], *other[differ]})
-            if values:
-                named = (f"{value:g}" if column == "threads" else value for value in values)
-                found.append(f"{words} ({', '.join(named)})")
+        values = rows[column].dropna().unique() if column in rows else []
+        if len(values) > 1:
+            named = sorted(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+            found.append(f"{words} ({', '.join(named)})")
     if found:
         sentences.append(
-            f"Some differences are between runs with different {' and '.join(found)}: that alone changes the"
-            " numbers of a seed."
+            f"The runs had different {' and '.join(found)}: that alone changes the numbers of a seed."
         )
     return " ".join(sentences)
 

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from tcl_lib import runs
+from tcl_lib.analysis.statistics import mixed
 from tcl_lib.config import RunConfig
 from tcl_lib.figures.style import PRESETS, Page, PrintedFigure, letter
 from tcl_lib.figures.text import draw_every_character
@@ -124,7 +125,7 @@ def save(
 
 
 def set_caption(figure: PrintedFigure, table: pd.DataFrame, title: str, *sentences: str) -> None:
-    """Give a figure its caption: what it shows, of which data, and in which setting."""
+    """Give a figure its caption: what it shows, of which data, in which setting, and what it mixes."""
     data, setting = runs.names.titled_setting(table)
     count = table["run"].nunique() if "run" in table else len(table)
     figure.caption = " ".join(
@@ -132,6 +133,7 @@ def set_caption(figure: PrintedFigure, table: pd.DataFrame, title: str, *sentenc
             f"{title} on {data}.",
             *filter(None, sentences),
             f"Setting: {setting}; {count} run{'s'[: count > 1]}.",
+            *filter(None, [mixed(table)]),
         ]
     )
 

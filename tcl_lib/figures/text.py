@@ -5,6 +5,7 @@ that the figures' font lacks come from other installed fonts. Where none has the
 letters.
 """
 
+import re
 import unicodedata
 import warnings
 from functools import lru_cache
@@ -23,7 +24,8 @@ def draw_every_character(figure: Figure) -> None:
     """
     unknown = {}
     for text in figure.findobj(Text):
-        words = text.get_text()
+        words = re.sub(r"[^\S\n]", " ", text.get_text())  # no font draws a tab
+        text.set_text(words)
         fonts = {one: _font_with(one) for one in _missing(words)}
         latin = {one: _latin(one) for one, font in fonts.items() if font is None}
         if fonts:

@@ -2,12 +2,13 @@
 
 from tcl_lib.runs import checkpoints, contents, layout, life, names
 from tcl_lib.runs.run import Run, load_run
-from tcl_lib.runs.tables import gather, load_runs, one_setting, select, table
+from tcl_lib.runs.tables import distinct, gather, load_runs, one_setting, select, table
 
 __all__ = [
     "Run",
     "checkpoints",
     "contents",
+    "distinct",
     "gather",
     "layout",
     "life",

@@ -29,5 +29,5 @@ def titled_setting(table: pd.DataFrame) -> tuple[str, str]:
 
     Raises ValueError for runs of several settings.
     """
-    label, rest = re.fullmatch(r"(.*?), ([^,]+, T = \d+.*)", one_setting(table), re.S).groups()
-    return data_title(label), rest
+    setting, label = one_setting(table), table["data"].iloc[0]
+    return data_title(label), setting.removeprefix(f"{label}, ")

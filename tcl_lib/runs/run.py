@@ -106,10 +106,15 @@ class Run:
         return parts and " ".join(parts[name] for name in ("train", "validation", "test"))
 
     @property
-    def threads(self) -> int | None:
-        """The number of CPU threads that the run was trained with; None where an early version made it."""
-        found = THREADS.search(self.description.get("machine", ""))
-        return self.description.get("threads", found and int(found[1]))
+    def threads(self) -> int | str | None:
+        """The number of CPU threads that the run was trained with, "4 and 2" if it was continued with others.
+
+        None where an early version made it.
+        """
+        found = [int(one[1]) for machine in self._machines if (one := THREADS.search(machine))]
+        first = [self.description["threads"]] if "threads" in self.description else []
+        one, *others = dict.fromkeys(first + found) or [None]
+        return " and ".join(map(str, [one, *others])) if others else one
 
     @property
     def processor(self) -> str | None:
@@ -118,11 +123,14 @@ class Run:
         For a CPU, it ends with the vector instructions that torch uses and the system. None where an early
         version made the run.
         """
-        changes = self.description.get("continued", [])
-        machines = [entry["machine"] for entry in (self.description, *changes) if "machine" in entry]
         # early versions wrote the system alone, as Linux-6.18
-        kinds = [THREADS.sub("", machine) for machine in machines if not machine.startswith("Linux-")]
+        kinds = [THREADS.sub("", machine) for machine in self._machines if not machine.startswith("Linux-")]
         return " and ".join(dict.fromkeys(kinds)) or None
+
+    @property
+    def _machines(self) -> list[str]:
+        entries = (self.description, *self.description.get("continued", []))
+        return [entry["machine"] for entry in entries if "machine" in entry]
 
     def model(self):
         """Return the trained network, see `tcl_lib.load_network`."""

@@ -87,9 +87,21 @@ def select(table: pd.DataFrame, query: str | None) -> pd.DataFrame:
 def _row(run: Run) -> dict:
     labels = {"name": run.name, "path": str(run.path), "data": run.config.data_label}
     labels |= {"setting": run.setting, "variant": run.config.variant}
-    labels |= {"threads": run.threads, "processor": run.processor}
-    labels |= {"fingerprint": run.fingerprint}
+    labels |= {name: getattr(run, name) for name in ("threads", "processor", "fingerprint")}
     return labels | run.config.to_dict() | run.result
+
+
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table of runs without those of a run in a second folder; a warning names these."""
+    if not len(table):
+        return table
+    run = ["setting", "variant", "seed"]
+    again = table.duplicated(run)
+    other = again & ~table.duplicated([*run, *table.columns.intersection(["fingerprint"])])
+    for row, differs in zip(table[again].itertuples(), other[again], strict=True):
+        words = ", on other data" if differs else ""
+        warnings.warn(f"skipped {row.path}: another folder holds the same run{words}", stacklevel=3)
+    return table[~again]
 
 
 def one_setting(table: pd.DataFrame) -> str:
@@ -108,14 +120,15 @@ def gather(
 ) -> pd.DataFrame:
     """Return one table of a run or many: their "metrics", "accuracy_by_step" and so on.
 
-    `what` may also be a function of a run. The first columns tell runs apart: run, setting, variant, seed,
-    time_steps and events. A damaged run is skipped with a warning that names it, and so are runs without this
-    table if others have it; the table is empty if no run has it.
+    `what` may also be a function of a run. The first columns tell runs apart: run, seed, time_steps and
+    events, and of `table` data to fingerprint. A run counts once (`distinct`). A damaged run is skipped with
+    a warning that names it, and so are runs without this table if others have it; the table is empty if no
+    run has it.
     """
     tables, without = [], []
-    for row in table(found).itertuples():
-        labels = {"run": row.name, "setting": row.setting, "variant": row.variant}
-        labels |= {"seed": row.seed, "time_steps": row.time_steps}
+    for row in distinct(table(found)).itertuples():
+        labels = {"run": row.name, "seed": row.seed, "time_steps": row.time_steps}
+        labels |= {name: getattr(row, name) for name in LABELS[2:]}
         try:
             run = load_run(row.path)
             labels["events"] = run.config.events
@@ -125,7 +138,8 @@ def gather(
         except (OSError, ValueError) as error:
             warnings.warn(f"skipped {error}", stacklevel=2)
         else:
-            tables.append(pd.DataFrame(labels, rows.index).join(rows))
+            own = rows.columns.difference(labels, sort=False)
+            tables.append(pd.DataFrame(labels, rows.index).join(rows[own]))
     if tables and without:
         name = what if isinstance(what, str) else what.__name__
         more = f" and {len(without) - MOST_NAMED} more" if len(without) > MOST_NAMED else ""

@@ -145,6 +145,7 @@ class _Training:
         self.steps = steps_per_epoch(data, config)
         self.batch_size = config.batch_size // group.count  # in this process
         self.firing: FiringRates | None = None  # open during an epoch
+        self.validation: Tensor | None = None  # logits of the last epoch
         description = records.description(config, data, network, device)
         self.state = State(path, description, network, optimizer)
         if checkpoint is not None:
@@ -250,7 +251,7 @@ class _Training:
         self.group.overwrite(self.state.network.buffers())  # running statistics
         rows = torch.arange(len(labels))[part_of(len(labels), *self.group.part)]
         share = predict(self.model, data.validation.take(rows), data, self.batch_size, device)
-        logits = self.group.joined(share.to(device), 1, len(labels)).cpu()
+        self.validation = logits = self.group.joined(share.to(device), 1, len(labels)).cpu()
         accuracy = stepwise_accuracy(logits, labels)["cumulative"]
         return {
             "validation_cross_entropy": ce(logits, labels).item(),
@@ -280,7 +281,7 @@ class _Training:
     def finish(self) -> None:
         """Evaluate on the test set and write everything that is measured; last of all the result."""
         with batchnorm.alone(self.state.network):
-            evaluation = evaluate(self.model, self.data, self.batch_size, self.fabric.device)
+            evaluation = evaluate(self.model, self.data, self.batch_size, self.fabric.device, self.validation)
         self._write_metrics()  # the run may have been killed before it was written
         path = self.state.path
         for name, content in zip(layout.EVALUATION, evaluation, strict=True):

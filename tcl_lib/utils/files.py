@@ -153,9 +153,13 @@ def delete(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that killed processes left in a folder that only this process writes to."""
+    """Delete temporary files that killed processes left in a folder that only this process writes to.
+
+    Folders are not ours and stay.
+    """
     for path in folder.glob("*.tmp"):
-        delete(path)
+        if not path.is_dir():
+            delete(path)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ RATES = pd.DataFrame(
     }
 )
 SETTING = "digits, convnet, T = 3, 96 training and 360 test samples"
-ONE = {"setting": SETTING, "variant": "STCL", "seed": 0, "run": "STCL-0"}
+ONE = {"data": "digits", "setting": SETTING, "variant": "STCL", "seed": 0, "run": "STCL-0"}
 
 
 def gathered(seeds=2, losses=LOSSES, **labels) -> pd.DataFrame:
@@ -98,7 +98,8 @@ def runs_table(**columns) -> pd.DataFrame:
         )
         numbers = {"validation_accuracy": place, "validation_accuracy_t1": place - 3}
         numbers |= {"test_accuracy": place - 1, "test_accuracy_t1": place - 4}
-        labels = {"setting": SETTING, "variant": f"{loss.upper()} {values}", "time_steps": 3, "fixed": ""}
+        labels = {"data": "digits", "setting": SETTING, "variant": f"{loss.upper()} {values}"}
+        labels |= {"time_steps": 3, "fixed": ""}
         rows.append(labels | {"loss": loss, "seed": seed} | changed | numbers)
     return pd.DataFrame(rows)
 
@@ -129,6 +130,14 @@ def test_learning_curves_shows_losses_accuracies_and_firing_rates():
     assert rates == {"layer 1": [0.2, 0.21, 0.22], "layer 2": [0.1, 0.11, 0.12]}
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes)
     assert drawn(figure)
+
+
+def test_a_caption_says_that_runs_were_trained_with_different_numbers_of_threads():
+    alike, other = gathered(threads=1), gathered(threads=1)
+    other.loc[other["seed"] == 1, "threads"] = 2
+    said = " The runs had different numbers of threads (1, 2): that alone changes the numbers of a seed."
+    assert figures.accuracy_by_step.draw([other]).caption.endswith(said)
+    assert "threads" not in figures.accuracy_by_step.draw([alike]).caption
 
 
 def test_learning_curves_has_a_row_for_each_variant_with_its_own_terms():

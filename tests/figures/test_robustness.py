@@ -12,7 +12,7 @@ def table():
     """Accuracies of two losses, seeds and corruptions that can be told apart, at severities 0 to 2."""
     rows = []
     for (place, variant), seed in itertools.product(enumerate(("CE", "STCL")), (0, 1)):
-        labels = {"setting": "digits, convnet, T = 2", "variant": variant, "seed": seed}
+        labels = {"data": "digits", "setting": "digits, convnet, T = 2", "variant": variant, "seed": seed}
         labels |= {"time_steps": 2, "events": False, "run": f"{variant}-{seed}"}
         kinds = [("clean", 0), *itertools.product(("blur", "jpeg"), (1, 2))]
         for (kind, severity), step in itertools.product(kinds, (1, 2)):

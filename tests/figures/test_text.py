@@ -22,7 +22,7 @@ def points(setting: str, classes: list[str]) -> pd.DataFrame:
     labels = np.arange(len(classes))
     places = {"x": labels * 1.0, "y": labels * 1.0, "label": labels, "time_step": 1, "seed": 0}
     places |= {"sample": labels, "class_name": classes}
-    return pd.DataFrame(places).assign(setting=f"{setting}, convnet, T = 2", variant="CE")
+    return pd.DataFrame(places).assign(data=setting, setting=f"{setting}, convnet, T = 2", variant="CE")
 
 
 def drawn(classes: list[str], **options):
@@ -46,6 +46,16 @@ def test_names_of_classes_are_drawn_literally_in_the_legend(tmp_path):
     written = (tmp_path / "classes.svg").read_text()
     assert ">cost_$1_$2</text>" in written
     assert ">back\\slash $\\frac$</text>" in written
+
+
+def test_whitespace_in_names_of_classes_is_drawn_as_a_space(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of glyphs that are missing
+        figure = drawn(["cat\tblack", "dog\r\x0b\u2028brown", "two\nlines"])
+        for kind in ("svg", "pdf", "png"):
+            figure.savefig(tmp_path / f"classes.{kind}")
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == ["cat black", "dog   brown", "two\nlines"]
 
 
 def test_a_name_of_a_loss_is_drawn_literally_in_the_title_of_a_panel():

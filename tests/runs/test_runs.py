@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -223,6 +225,15 @@ def test_a_config_that_fits_its_checksum_is_checked(finished, data, words):
             1,
             "AMD EPYC, AVX2, Linux and Intel, AVX2, Linux",
         ),
+        (
+            {
+                "machine": "AMD EPYC, 4 threads, AVX2, Linux",
+                "threads": 4,
+                "continued": [{"machine": "AMD EPYC, 2 threads, AVX2, Linux"}],
+            },
+            "4 and 2",
+            "AMD EPYC, AVX2, Linux",
+        ),
     ],
 )
 def test_table_says_what_a_run_was_trained_on(finished, description, threads, processor):
@@ -273,6 +284,25 @@ def test_gather_leaves_out_runs_without_the_table_and_names_them(finished, recwa
     recwarn.clear()
     assert runs.gather(table, "firing_rates").empty  # no run has it: nothing was skipped
     assert not messages(recwarn)
+
+
+def test_gather_counts_a_run_in_two_folders_once_and_names_the_second(finished):
+    one = finished(seed=1).run_path
+    shutil.copytree(one, one.with_name("second"))
+    table = load_runs(one.parent)
+    assert len(table) == 2
+    second = re.escape(str(one.with_name("second")))
+    with pytest.warns(UserWarning, match=f"^skipped {second}: another folder holds the same run$"):
+        assert runs.gather(table, "metrics")["run"].tolist() == [one.name] * 2
+
+
+def test_gather_says_of_which_data_and_in_which_surroundings_runs_were_trained(finished):
+    path = finished().run_path
+    machine = {"machine": "AMD EPYC, 2 threads, AVX2, Linux", "threads": 2}
+    layout.write_json(path / layout.CONFIG, contents.read_description(path) | machine)
+    seal(path)
+    row = runs.gather(load_run(path), "metrics").iloc[0]
+    assert (row["data"], row["threads"], row["processor"]) == ("digits", 2, "AMD EPYC, AVX2, Linux")
 
 
 def test_gather_and_table_take_a_run_a_list_and_a_table(finished):
@@ -330,11 +360,12 @@ def test_select_refuses_a_query_in_one_line(query, message):
         ("events_folder (nmnist-small)", "N-MNIST (small)"),
         ("events_folder (DVS_CIFAR10)", "DVS-CIFAR10"),
         ("folder (my (birds)_2)", "my (birds)_2"),
+        ("folder (x, convnet, T = 9 (b)", "x, convnet, T = 9 (b"),
     ],
 )
 def test_data_title_is_the_name_as_people_write_it(label, title):
     assert names.data_title(label) == title
-    row = pd.DataFrame({"setting": [f"{label}, convnet, T = 4, epochs 3"]})
+    row = pd.DataFrame({"data": [label], "setting": [f"{label}, convnet, T = 4, epochs 3"]})
     assert names.titled_setting(row) == (title, "convnet, T = 4, epochs 3")
 
 

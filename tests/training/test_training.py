@@ -18,6 +18,7 @@ from conftest import messages, save_image, too_long, write_run
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data, load_run, measure_again, train, train_grid
+from tcl_lib.analysis import evaluation
 from tcl_lib.analysis.activity import firing_rates
 from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
 from tcl_lib.analysis.similarity import temporal_similarity
@@ -124,6 +125,22 @@ def test_the_model_is_the_one_that_was_measured(trained):
     ):
         logits = predict(model, part, data, 32, "cpu")
         assert stepwise_accuracy(logits, part.labels)["cumulative"].iloc[-1] == expected
+
+
+def test_train_predicts_the_validation_part_once_an_epoch_and_keeps_the_last_logits(tiny, monkeypatch):
+    counts = []
+
+    def counted(network, split, *arguments):
+        counts.append(len(split))
+        return predict(network, split, *arguments)
+
+    monkeypatch.setattr(loop, "predict", counted)
+    monkeypatch.setattr(evaluation, "predict", counted)
+    run = train(tiny(loss="ce"), verbose=False)
+    data = load_data(run.config)
+    assert counts.count(len(data.validation)) == run.config.epochs
+    kept = predict(run.model(), data.validation, data, run.config.batch_size, "cpu")
+    assert np.array_equal(run.logits["validation"], kept.half().numpy())
 
 
 def test_a_finished_run_is_shown_and_not_trained(tiny, trained, caplog, capsys):

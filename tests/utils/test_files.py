@@ -101,5 +101,6 @@ def test_a_lock_is_held_by_one_process_and_freed_by_its_death(tmp_path):
 def test_what_killed_processes_left_is_removed(tmp_path):
     (tmp_path / "file.123.tmp").write_text("half")
     (tmp_path / "file").write_text("whole")
+    (tmp_path / "folder.tmp").mkdir()  # somebody else's
     files.remove_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.tmp"]
