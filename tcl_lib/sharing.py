@@ -9,11 +9,10 @@ import nir
 import yaml
 
 from tcl_lib import registry
-from tcl_lib.config import RunConfig
-from tcl_lib.data import load_data
 from tcl_lib.export import to_nir
 from tcl_lib.runs import Run, layout, load_run
 from tcl_lib.training import load_network, save_weights
+from tcl_lib.training.comparison import data_of
 from tcl_lib.utils import files
 from tcl_lib.utils.words import listed
 
@@ -122,22 +121,22 @@ run = tcl_lib.load_run("FOLDER")  # where this file is
 network = tcl_lib.load_network(run)  # {inputs} -> logits [T, B, {len(run.classes)}] and more
 ```
 
-{_inputs(config)} `tcl_lib.load_data(run.config).inputs` does it.
+{_inputs(run)} `tcl_lib.load_data(run.config).inputs` does it.
 
 The answer after t steps is the class with the largest mean of the first t steps' logits. The classes are
 {", ".join(run.classes[:MOST_NAMES])}{", ..." if len(run.classes) > MOST_NAMES else ""}.
 """
 
 
-def _inputs(config: RunConfig) -> str:
-    """Return how samples become the inputs of the network, with the numbers if the data are here."""
-    if config.events:
-        scaled = ", each divided by its largest count" if config.count_scale == "max" else ""
+def _inputs(run: Run) -> str:
+    """Return how samples become the inputs of the network, with the numbers if the run's data are here."""
+    if run.config.events:
+        scaled = ", each divided by its largest count" if run.config.count_scale == "max" else ""
         return f"Frames are counted events, OFF and ON apart{scaled}."
     words = "Images are normalised per channel with the mean and standard deviation of the training images"
     try:
-        moments = load_data(config, download=False).mean_and_std
-    except (OSError, ValueError):  # the data are not here
+        moments = data_of(run).mean_and_std
+    except (OSError, ValueError):  # the data are not here, or others now
         return f"{words}."
     mean, deviation = (", ".join(f"{value:.4g}" for value in moment.tolist()) for moment in moments)
     return f"{words}, of pixels from 0 to 255: {mean} and {deviation}."

@@ -150,16 +150,16 @@ def frontiers(run: Run) -> pd.DataFrame:
 def logits_of(run: Run) -> dict[str, np.ndarray]:
     """Return `run.logits`, or what they would be: from the run's weights and data.
 
-    Raises FileNotFoundError that says what is missing.
+    Raises FileNotFoundError that says what is missing, ValueError where the data are others now.
     """
     try:
         return run.logits
     except FileNotFoundError as lost:
         from tcl_lib.analysis.evaluation import predict, stored_logits  # torch, for this alone
-        from tcl_lib.data import load_data
+        from tcl_lib.training.comparison import data_of
 
         try:
-            network, data = run.model(), load_data(run.config, download=False)
+            network, data = run.model(), data_of(run)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{lost}, and cannot be computed again: {error}") from error
         size = run.config.batch_size

@@ -7,11 +7,12 @@ import pandas as pd
 import torch
 
 from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
-from tcl_lib.data import Data, load_data
+from tcl_lib.data import Data
 from tcl_lib.data.corruptions import OF_EVENTS, OF_IMAGES, Corruption, corrupted
 from tcl_lib.data.parts import Split
 from tcl_lib.runs import Run
 from tcl_lib.utils.checks import checked
+from tcl_lib.training.comparison import data_of
 
 CLEAN = "clean"
 
@@ -25,14 +26,15 @@ def robustness(run: Run, corruptions: list[str] | None = None) -> pd.DataFrame:
 
     Returns: a row a corruption ("clean" is one), severity (from 1 to 5; 0 for clean) and time step, with
     strength, cumulative, low and high as in `stepwise_accuracy`. The draws are the same for all runs. Raises
-    ValueError for an unknown corruption, FileNotFoundError where weights or data are not there.
+    ValueError for an unknown corruption and where the data are others now, FileNotFoundError where weights or
+    data are not there.
     """
     known = OF_EVENTS if run.config.events else OF_IMAGES
     chosen = list(known) if corruptions is None else checked("corruptions", corruptions, list[str])
     for name in chosen:
         if name not in known:
             raise ValueError(f"corruption {name!r}: must be {', '.join(map(repr, known))} for these data")
-    network, data = run.model(), load_data(run.config, download=False)
+    network, data = run.model(), data_of(run)
     tables = []
     for name, severity, strength, part in _parts(data, chosen, known):
         logits = predict(network, part, data, run.config.batch_size, "cpu")

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 from tcl_lib.analysis.policies import POLICIES, mean_logits, stopping_steps
 from tcl_lib.analysis.trace import Trace, trace
 from tcl_lib.backbones import SpikingNetwork
-from tcl_lib.data import Data, load_data
+from tcl_lib.data import Data
 from tcl_lib.data.parts import stratified_order
 from tcl_lib.neurons import Spiking
 from tcl_lib.runs import Run, layout, load_run
 from tcl_lib.runs.names import data_title
 from tcl_lib.training.build import load_network
+from tcl_lib.training.comparison import data_of
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,8 @@ class Model:
 def load_models(table: pd.DataFrame) -> dict[str, list[Model]]:
     """Return the networks of a table of runs, by the title of their data, in the table's order.
 
-    Runs without a network, and runs whose data are not there, are left out with a message. Raises ValueError
-    where no two networks of the same data are left.
+    Runs without a network, and runs whose data are not there or others now, are left out with a message.
+    Raises ValueError where no two networks of the same data are left.
     """
     found: dict[str, list[Model]] = {}
     samples: dict[str, Samples] = {}
@@ -110,12 +111,12 @@ def load_models(table: pd.DataFrame) -> dict[str, list[Model]]:
             continue
         try:
             network = load_network(run)
-            data = load_data(run.config, download=False)
+            data = data_of(run)
             title = f"{data_title(row.data)}, T = {run.config.time_steps}"
             if title not in samples:
                 samples[title] = _samples(data)
             found.setdefault(title, []).append(_model(run, network, data, samples[title], row.variant))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             log.info("left out: %s", error)
     if without:
         log.info("left out: %d run(s) with neither %s nor %s", without, layout.WEIGHTS, layout.CHECKPOINT)

@@ -1,4 +1,4 @@
-"""Comparing a finished run with its data before it is shown. Loads torch only where data lie in files."""
+"""Comparing a finished run with its data before it is shown. Loads torch only where data are loaded."""
 
 import json
 import logging
@@ -33,6 +33,20 @@ def describe_data(data: "Data") -> DataDescription:
     }
 
 
+def data_of(run: Run) -> "Data":
+    """Return the data of a finished run; nothing is downloaded.
+
+    Raises FileNotFoundError where they are not there, ValueError where they are no longer those that the run
+    was trained on (not of the digits, see `check_data`).
+    """
+    from tcl_lib.data import load_data
+
+    data = load_data(run.config, download=False)
+    if not _from_packages(run.config):
+        check_same_data(run.path, run.description["data"], describe_data(data))
+    return data
+
+
 def check_data(run: Run, config: RunConfig) -> None:
     """Raise ValueError where the data of the config are no longer those that a finished run was trained on.
 
@@ -40,7 +54,7 @@ def check_data(run: Run, config: RunConfig) -> None:
     digits, moving or not, are not compared: they come from packages, whose versions config.json records. What
     was found is kept until `forget_data`, so that the data of many runs are loaded once.
     """
-    if DATASETS[config.dataset].origin in ("scikit-learn", "simulated"):
+    if _from_packages(config):
         return
     try:
         now = _description(json.dumps({name: getattr(config, name) for name in PARAMETERS}))
@@ -48,6 +62,10 @@ def check_data(run: Run, config: RunConfig) -> None:
         log.info("%s was not compared with its data: %s", run.path, error)
         return
     check_same_data(run.path, run.description["data"], now)
+
+
+def _from_packages(config: RunConfig) -> bool:
+    return DATASETS[config.dataset].origin in ("scikit-learn", "simulated")
 
 
 @lru_cache(maxsize=1)

@@ -4,10 +4,18 @@ import dataclasses
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import torch
+from conftest import save_image
 
-from tcl_lib import RunConfig, load_data
+from tcl_lib import RunConfig, load_data, train
+from tcl_lib.analysis.policies import logits_of
+from tcl_lib.analysis.robustness import robustness
+from tcl_lib.explore.models import load_models
+from tcl_lib.runs import layout, load_run, load_runs
+from tcl_lib.sharing import card
+from tcl_lib.training.comparison import data_of
 
 
 def test_fingerprint_hashes_classes_shape_labels_and_samples():
@@ -60,3 +68,22 @@ def test_fingerprint_sees_any_change(name, what):
     after = dataclasses.replace(data, **changes).fingerprint
     changed = [part for part in before if before[part] != after[part]]
     assert changed == (["train", "validation", "test"] if what == "class name" else [name])
+
+
+def test_data_of_refuses_data_that_the_run_was_not_trained_on(tiny, image_folder, caplog):
+    """Nothing is computed of a run's network and other data."""
+    folder = {"dataset": "folder", "data_root": str(image_folder), "train_size": 8, "batch_size": 4}
+    path = train(tiny(loss="ce", epochs=1, **folder), verbose=False).path
+    assert "standard deviation of the training images, of pixels" in card(load_run(path))
+    (path / layout.LOGITS).unlink()
+    assert len(logits_of(load_run(path))["test_labels"]) == len(data_of(load_run(path)).test) == 6
+    save_image(image_folder / "test" / "cat" / "x.png", np.zeros((8, 8, 3), np.uint8))
+    save_image(image_folder / "train" / "cat" / "a.png", np.ones((8, 8, 3), np.uint8))
+    for compute in (data_of, robustness, logits_of):
+        with pytest.raises(ValueError, match=rf"{path}: was trained on other data \(.*other test samples\)"):
+            compute(load_run(path))
+    assert "standard deviation of the training images." in card(load_run(path))
+    caplog.set_level("INFO")
+    with pytest.raises(ValueError, match="no two runs of the same data have a network to show"):
+        load_models(load_runs(path.parent))
+    assert f"left out: {path}: was trained on other data" in caplog.text
