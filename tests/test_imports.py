@@ -23,7 +23,7 @@ BELOW = {
     **{name: set(HEART) for name in HEART},
     "stepwise": set(HEART),
     "export": {*HEART, "stepwise"},
-    "sharing": {*CONFIG, "data", "export", "runs", "training", "utils"},
+    "sharing": {*CONFIG, "analysis", "data", "export", "runs", "training", "utils"},
     "data": CONFIG | {"utils"},
     "runs": CONFIG | {"utils"},
     "analysis": {*HEART, *CONFIG, "stepwise", "data", "runs", "utils"},

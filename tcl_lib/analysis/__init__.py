@@ -1,6 +1,6 @@
 """What is measured on a trained network, and what is computed from tables of runs.
 
-Loaded when used: `claims`, `policies`, `similarity`, `statistics`, `tables` and `tsne` import no torch.
+*("activity", "claims", "comparison", "evaluation", "policies", "recalibration", "robustness"),
 """
 
 import lazy_loader
@@ -8,8 +8,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("activity", "claims", "evaluation", "policies", "recalibration", "robustness", "similarity"),
-        *("statistics", "stopping", "tables", "trace", "tsne"),
+        *("activity", "claims", "comparison", "evaluation", "policies", "recalibration", "robustness"),
+        *("similarity", "statistics", "stopping", "tables", "trace", "tsne"),
     ],
     submod_attrs={"policies": ["anytime", "frontier"], "stopping": ["stop_when_sure"]},
 )

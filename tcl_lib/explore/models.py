@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tcl_lib.analysis.comparison import data_of
 from tcl_lib.analysis.policies import POLICIES, mean_logits, stopping_steps
 from tcl_lib.analysis.trace import Trace, trace
 from tcl_lib.backbones import SpikingNetwork
@@ -22,7 +23,6 @@ from tcl_lib.neurons import Spiking
 from tcl_lib.runs import Run, layout, load_run
 from tcl_lib.runs.names import data_title
 from tcl_lib.training.build import load_network
-from tcl_lib.training.comparison import data_of
 
 log = logging.getLogger(__name__)
 

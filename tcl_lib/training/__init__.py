@@ -9,7 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "build",
         "campaign",
         "collectives",
-        "comparison",
         "compilation",
         "grids",
         "health",

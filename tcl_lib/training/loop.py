@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
+from tcl_lib.analysis import comparison
 from tcl_lib.analysis.activity import FiringRates, mean_rates
 from tcl_lib.analysis.evaluation import evaluate, predict, stepwise_accuracy
 from tcl_lib.config import RunConfig
@@ -23,7 +24,7 @@ from tcl_lib.data.batches import part_of, placed, steps_per_epoch
 from tcl_lib.losses import ce
 from tcl_lib.runs import Run, checkpoints, contents, layout, life, load_run
 from tcl_lib.runs.run import find_folder
-from tcl_lib.training import batchnorm, comparison, health, processes, records
+from tcl_lib.training import batchnorm, health, processes, records
 from tcl_lib.training.build import build_network, build_optimizer, learning_rate
 from tcl_lib.training.compilation import Compilation
 from tcl_lib.training.interruption import Interruption

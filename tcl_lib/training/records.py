@@ -2,11 +2,12 @@
 
 import torch
 
+from tcl_lib.analysis import comparison
 from tcl_lib.analysis.evaluation import Evaluation
 from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.config import RunConfig
 from tcl_lib.data import Data
-from tcl_lib.training import comparison, health
+from tcl_lib.training import health
 from tcl_lib.utils.devices import hardware, threads
 from tcl_lib.utils.provenance import git_commit, versions
 
