@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from tcl_lib import runs
-from tcl_lib.analysis.statistics import settings, t_interval
+from tcl_lib.analysis.statistics import mixed, settings, t_interval
 from tcl_lib.analysis.tables import Printed, shown, signed
 from tcl_lib.registry import LOSSES
 from tcl_lib.runs import Run
@@ -115,7 +115,9 @@ def claim(
         f" {above} of {of} intervals lie above 0 and {below} below."
         " Without any real difference, about one in twenty would exclude 0."
     )
-    return Printed(pd.DataFrame(rows.values()), caption if len(found) else "")
+    compared = table[table["variant"].isin([baseline, *variants])]
+    remarks = {mixed(setting) for setting in settings(compared).values()} - {""} if len(found) else ()
+    return Printed(pd.DataFrame(rows.values()), " ".join([caption, *sorted(remarks)]) if len(found) else "")
 
 
 def show(

@@ -53,6 +53,14 @@ def test_claim_prints_each_difference_and_counts_the_intervals(table):
     assert " 0 of 3 intervals lie above 0 and 0 below" in printed.caption
 
 
+def test_claim_says_that_runs_were_trained_with_different_numbers_of_threads(table):
+    said = "The runs had different numbers of threads (1, 2): that alone changes the numbers of a seed."
+    assert claims.claim(table.assign(threads=1)).caption.endswith(" exclude 0.")
+    two = table.assign(threads=1 + (table["loss"] == "tcl"))
+    assert claims.claim(two).caption.endswith(f" exclude 0. {said}")
+    assert claims.claim(two, variants=["CE"]).caption == ""
+
+
 def test_claim_tells_settings_of_the_same_data_apart(table, tmp_path):
     for loss in ("ce", "tcl"):
         config = RunConfig(loss=loss, time_steps=3, epochs=9, runs_dir=str(tmp_path))

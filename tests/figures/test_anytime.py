@@ -14,7 +14,8 @@ def table(seeds=2):
     """A row a run, policy and budget: accuracy and mean steps that can be told apart."""
     rows = []
     for (place, variant), seed in itertools.product(enumerate(("CE", "TCL")), range(seeds)):
-        labels = {"setting": "digits, convnet, T = 3", "variant": variant, "seed": seed, "events": False}
+        labels = {"data": "digits", "setting": "digits, convnet, T = 3"}
+        labels |= {"variant": variant, "seed": seed, "events": False}
         labels["run"] = f"{variant}-{seed}"
         for policy, budget in itertools.product(("confidence", "gap", "fixed"), BUDGETS):
             accuracy = 90 + place + seed + budget - (policy == "fixed")

@@ -236,7 +236,8 @@ def test_every_registered_loss_is_told_apart_without_colour():
 
 
 def test_the_caption_says_that_a_step_of_events_is_a_frame():
-    events = gathered(events=True, setting="moving_digits (simulated), convnet, T = 3")
+    name = "moving_digits (simulated)"
+    events = gathered(events=True, data=name, setting=f"{name}, convnet, T = 3")
     figure = figures.accuracy_by_step.draw([events])
     assert "on Moving digits (simulated)." in figure.caption
     assert "frame" in figure.caption
@@ -269,7 +270,7 @@ def test_accuracy_by_energy_adds_up_the_steps():
 
 
 def test_training_curves_are_means_over_the_seeds():
-    runs = gathered().drop_duplicates("run")[["setting", "variant", "seed"]]
+    runs = gathered().drop_duplicates("run")[["data", "setting", "variant", "seed"]]
     metrics = runs.merge(METRICS, how="cross")
     metrics["validation_accuracy"] += 2 * metrics["seed"]
     figure = figures.training_curves.draw([metrics])
