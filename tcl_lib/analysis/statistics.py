@@ -202,7 +202,7 @@ def mixed(rows: pd.DataFrame) -> str:
     sentences, found = [], []
     if "fingerprint" in rows:
         known = rows.dropna(subset="fingerprint")
-        tests = known["fingerprint"].str.split().str[-1]  # the same for every seed of a setting
+        tests = known["fingerprint"].astype(str).str.split().str[-1]  # the same for every seed of a setting
         if tests.nunique() > 1 or (known.groupby("seed")["fingerprint"].nunique() > 1).any():
             sentences.append("Not all runs are of the same data: their fingerprints differ.")
     for column, words in {"threads": "numbers of threads", "processor": "kinds of processor"}.items():

@@ -205,6 +205,7 @@ def test_mixed_says_nothing_of_runs_that_are_alike_or_unknown(rows):
     [
         (["a v t", "a v t", "b w t", "b w t"], False),  # another seed draws other training samples
         (["a v t", "a v t", None, None], False),  # unknown
+        ([float("nan")] * 4, False),  # all unknown
         (["a v t", "x v t", "b w t", "b w t"], True),
         (["a v t", "a v t", "b w x", "b w x"], True),
     ],
