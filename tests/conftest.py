@@ -105,7 +105,9 @@ def write_run(config: RunConfig, *, test_size: int = 360, tables: dict[str, dict
     path.mkdir(parents=True)
     images = {"train": 96, "validation": 144, "test": test_size}
     data = {"image_shape": [1, 8, 8], "classes": list("0123456789"), "images": images}
-    layout.write_json(path / layout.CONFIG, {"parameters": config.to_dict(), "data": data})
+    layout.write_json(
+        path / layout.CONFIG, {"parameters": config.to_dict(), "code": config.code, "data": data}
+    )
     for name, columns in (tables or {}).items():
         table = pd.DataFrame(columns)
         others = [column for column in contents.COLUMNS[name][1:] if column not in table]

@@ -54,6 +54,12 @@ def test_the_digits_table_is_that_of_the_reference_runs():
         assert " ".join(line.split()) in " ".join(RESULTS.split()), line
 
 
+def test_every_setting_of_the_reference_runs_has_its_tables():
+    for rows in statistics.settings(load_runs(REFERENCE)).values():
+        assert set(tables.results(rows).cells["loss"]) == set(rows["variant"])
+        assert "t = 1" in tables.recalibration(rows).caption
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_event_table_is_that_of_the_reference_runs(loss):
     (row,) = re.findall(rf"^\| `{loss}` \|((?: \d+, \d+ \|){{5}})$", RESULTS, re.M)

@@ -1,6 +1,7 @@
 """What is measured on a trained network, and what is computed from tables of runs.
 
-*("activity", "claims", "comparison", "evaluation", "policies", "recalibration", "robustness"),
+Loaded when used: `claims`, `comparison`, `policies`, `similarity`, `statistics`, `tables` and `tsne` import
+no torch.
 """
 
 import lazy_loader

@@ -11,7 +11,6 @@ from tcl_lib.registry import LOSSES
 from tcl_lib.runs import Run
 from tcl_lib.runs.names import titled_setting
 
-LABELS = [loss.label for loss in LOSSES.values()]
 SIMILARITY = {
     "cosine, same sample": ("cosine", "within_sample"),
     "cosine, same class": ("cosine", "within_class"),
@@ -24,9 +23,10 @@ SIMILARITY = {
 def accuracy(run: Run, column: str = "cumulative") -> dict[str, float]:
     """Return the test accuracy in percent when inference stops after 1, 2, 3 and all T time steps."""
     table = run.accuracy_by_step.set_index("time_step")
+    if column not in table:  # of an earlier version
+        return {}
     last = table.index.max()
-    values = {f"t = {t}": table[column][t] for t in (1, 2, 3) if t < last} if column in table else {}
-    return values | ({"t = T": table[column][last]} if column in table else {})
+    return {"t = T" if t == last else f"t = {t}": table[column][t] for t in (1, 2, 3, last) if t <= last}
 
 
 def recalibrated(run: Run) -> dict[str, float]:
@@ -55,17 +55,18 @@ def price(run: Run) -> dict[str, float]:
 
 def differences(
     table: pd.DataFrame,
-    measure: Callable[[Run], dict[str, float]],
-    baseline: str = LABELS[0],
-    variants: Sequence[str] = tuple(LABELS),
+    measure: Callable[[Run], dict[str, float]] = accuracy,
+    baseline: str = LOSSES["ce"].label,
+    variants: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return how variants differ from a baseline in what a function measures of a run.
+    """Return how variants, by default those of all losses, differ from a baseline in a measure of runs.
 
     Columns: data, setting, variant, quantity; `mean` over the seeds; `difference`, the mean of the
     differences to the run of the baseline with the same seed; low, high, its 95 % interval (`t_interval`);
     n, the number of these differences. Settings without the baseline, or without another variant, have no
     rows; neither have runs of earlier versions, which measured less.
     """
+    variants = [loss.label for loss in LOSSES.values()] if variants is None else variants
     rows = []
     for setting in settings(table).values():
         if not {baseline} < {*setting["variant"]} & {baseline, *variants}:
@@ -97,11 +98,13 @@ def _measured(measure: Callable[[Run], dict[str, float]], path: str) -> dict[str
 def claim(
     table: pd.DataFrame,
     measure: Callable[[Run], dict[str, float]] = accuracy,
-    baseline: str = LABELS[0],
-    variants: Sequence[str] = tuple(LABELS),
+    baseline: str = LOSSES["ce"].label,
+    variants: Sequence[str] | None = None,
 ) -> Printed:
     """Return `differences` as a printed table: a row for each setting and variant."""
     found = differences(table, measure, baseline, variants)
+    if found.empty:
+        return Printed(found, "")
     several = found.groupby("data")["setting"].nunique() > 1
     rows: dict[tuple, dict] = {}
     for row in found.itertuples():
@@ -115,16 +118,16 @@ def claim(
         f" {above} of {of} intervals lie above 0 and {below} below."
         " Without any real difference, about one in twenty would exclude 0."
     )
-    compared = table[table["variant"].isin([baseline, *variants])]
-    remarks = {mixed(setting) for setting in settings(compared).values()} - {""} if len(found) else ()
-    return Printed(pd.DataFrame(rows.values()), " ".join([caption, *sorted(remarks)]) if len(found) else "")
+    compared = table[table["variant"].isin([baseline, *found["variant"]])]
+    remarks = {mixed(setting) for setting in settings(compared).values()} - {""}
+    return Printed(pd.DataFrame(rows.values()), " ".join([caption, *sorted(remarks)]))
 
 
 def show(
     table: pd.DataFrame,
     measure: Callable[[Run], dict[str, float]] = accuracy,
-    baseline: str = LABELS[0],
-    variants: Sequence[str] = tuple(LABELS),
+    baseline: str = LOSSES["ce"].label,
+    variants: Sequence[str] | None = None,
 ) -> None:
     """Display a `claim` and its caption in a notebook; one line where there are no such runs."""
     from IPython.display import display  # only notebooks need IPython
@@ -132,4 +135,4 @@ def show(
     found = claim(table, measure, baseline, variants)
     if found.caption:
         display(shown(found.cells))
-    print(found.caption or f"no runs of {baseline} and {' or '.join(variants)} in one setting")
+    print(found.caption or f"no runs of {baseline} and {' or '.join(variants or ['others'])} in one setting")

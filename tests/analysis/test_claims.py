@@ -5,7 +5,7 @@ import pytest
 from conftest import write_run
 from scipy.stats import ttest_1samp
 
-from tcl_lib import RunConfig, load_runs
+from tcl_lib import RunConfig, load_runs, register_loss
 from tcl_lib.analysis import claims
 from tcl_lib.runs import layout
 
@@ -41,6 +41,16 @@ def test_differences_to_another_baseline_change_sign(table):
     to_ce = claims.differences(table, claims.recalibrated)["difference"]
     to_tcl = claims.differences(table, claims.recalibrated, "TCL")["difference"]
     assert to_tcl.tolist() == [-difference for difference in to_ce]
+
+
+def test_differences_are_also_those_of_a_loss_registered_later(table, tmp_path, own_names):
+    register_loss("prefix_tcl", label="prefix TCL", ce_term="prefix", temporal_term="contrastive")
+    write_run(RunConfig(loss="prefix_tcl", time_steps=3, runs_dir=str(tmp_path)))
+    assert set(claims.differences(load_runs(tmp_path), seconds)["variant"]) == {"TCL", "prefix TCL"}
+
+
+def seconds(run):
+    return {"seconds": run.result["seconds"]}
 
 
 def test_claim_prints_each_difference_and_counts_the_intervals(table):
