@@ -32,7 +32,7 @@ from tcl_lib.utils import files, paths
 from tcl_lib.utils.devices import find_device, hardware
 from tcl_lib.utils.provenance import git_commit, versions
 
-MINUTES = 25  # after these no further part begins
+MINUTES = 25  # after these the part under way is stopped
 
 
 class Size(NamedTuple):
@@ -222,13 +222,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.part:
         return int(not do(options.part, folder, SMALL if options.rehearse else FULL))
     ends = time.monotonic() + 60 * MINUTES
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.gpu",
-        *(["--rehearse"] if options.rehearse else []),
-        "--part",
-    ]
+    size = ["--rehearse"] if options.rehearse else []
+    command = [sys.executable, "-m", "benchmarks.gpu", *size, "--part"]
     for name in PARTS:
         left = ends - time.monotonic()
         if (folder / f"{name}.txt").exists():
