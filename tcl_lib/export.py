@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tcl_lib.backbones import ResidualBlock, SpikingNetwork
 from tcl_lib.neurons import Neuron, Spiking
-from tcl_lib.stepwise import State, StepwiseNetwork
+from tcl_lib.stepwise import State, StepwiseNetwork, check_network
 
 DT = 1e-4  # seconds in a time step: snnTorch knows no other, and SpikingJelly's default
 BATCH = {0: Dim("batch")}
@@ -35,8 +35,9 @@ def to_nir(network: SpikingNetwork) -> nir.NIRGraph:
     is folded into the convolution before it. The residual and the shortcut of a block are two edges into one
     layer of neurons, which adds them.
 
-    Raises ValueError that names a layer or neuron without a counterpart.
+    Raises ValueError that names a layer or neuron without a counterpart, and for another kind of network.
     """
+    check_network(network)
     network = copy.deepcopy(network).double().eval()  # folded weights are rounded to float32 once
     graph = _Graph(network.input_shape)
     graph.add(nn.Sequential(network.stem, network.body, network.classifier))
@@ -51,7 +52,7 @@ def to_onnx(network: SpikingNetwork) -> torch.onnx.ONNXProgram:
     before the first step. Outputs: `logits` of this step [B, K], and `next_state_1` and so on. The answer
     after t steps is the class with the largest mean of the logits.
 
-    Raises ValueError for neurons whose state at rest is not 0.
+    Raises ValueError for neurons whose state at rest is not 0, and for another kind of network.
     """
     step = _Step(network)
     for layer in network.modules():
@@ -74,8 +75,9 @@ def to_torch_export(network: SpikingNetwork, frames: bool = False) -> ExportedPr
     """Return a network over all its time steps as a program; `torch.export.save(program, path)` stores it.
 
     It takes images float32 [B, C, H, W], or with `frames` a frame a step, [T, B, C, H, W], and returns the
-    logits [T, B, K]. T is the network's own.
+    logits [T, B, K]. T is the network's own. Raises ValueError for another kind of network.
     """
+    check_network(network)
     sequence = _Sequence(network)
     if frames:
         inputs, batch = torch.zeros(network.time_steps, 2, *network.input_shape), {1: BATCH[0]}

@@ -24,6 +24,14 @@ class State(NamedTuple):
         return State(self.current[chosen], [part[chosen] for part in self.neurons])
 
 
+def check_network(network: SpikingNetwork) -> None:
+    """Raise ValueError for anything but a `SpikingNetwork`."""
+    if not isinstance(network, SpikingNetwork):
+        raise ValueError(
+            f"network: must be a SpikingNetwork, as load_network returns it, got a {type(network).__name__}"
+        )
+
+
 class StepwiseNetwork(nn.Module):
     """A network for inference, one time step at a call; its logits equal those of the whole sequence.
 
@@ -33,10 +41,13 @@ class StepwiseNetwork(nn.Module):
         logits, state = stepwise(images)  # the first step
         undecided = logits.softmax(-1).amax(-1) < 0.9
         logits, state = stepwise(None, state.take(undecided))  # the next, for the samples that are left
+
+    Raises ValueError for another kind of network.
     """
 
     def __init__(self, network: SpikingNetwork):
         super().__init__()
+        check_network(network)
         shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
         self.network = copy.deepcopy(network, shared)
         self._memory = _Memory()

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from tcl_lib import StepwiseNetwork
 from tcl_lib.backbones import convnet, resnet19
-from tcl_lib.export import to_onnx, to_torch_export
+from tcl_lib.export import to_nir, to_onnx, to_torch_export
 from tcl_lib.neurons import Neuron, lif_box_neuron, lif_neuron
 
 STEPS = 4
@@ -51,6 +51,12 @@ def test_to_onnx_gives_the_logits_of_every_step_in_onnxruntime(backbone, size, n
         assert_close(torch.from_numpy(logits), expected, atol=1e-5, rtol=0)
         seen.append(logits)
     assert np.std(seen, 0).max() > 1e-3  # the steps differ
+
+
+@pytest.mark.parametrize("export", [StepwiseNetwork, to_nir, to_onnx, to_torch_export])
+def test_exports_refuse_another_kind_of_network(export):
+    with pytest.raises(ValueError, match=r"^network: must be a SpikingNetwork, .* got a Linear$"):
+        export(torch.nn.Linear(2, 2))
 
 
 def test_to_onnx_refuses_neurons_that_do_not_rest_at_zero():
