@@ -79,9 +79,14 @@ def start(config: RunConfig, function: Callable, *arguments: Any) -> None:
 
     They share the threads of this one, and start afresh: whatever this process has done on a GPU is not in
     the way. A signal to this process is passed on. Raises what the first of them to fail raised, RuntimeError
-    where one was killed; the others then end within 2 * `GRACE` seconds.
+    where one was killed (the others then end within 2 * `GRACE` seconds), ValueError in a worker of Dask.
     """
     check(config)
+    if multiprocessing.current_process().daemon:
+        raise ValueError(
+            f"devices={config.devices}: a worker of Dask may not start the processes of a run; use devices=1,"
+            " or scheduler='slurm' or None"
+        )
     errors = multiprocessing.get_context("spawn").SimpleQueue()
     shares = max(1, threads() // config.devices)
     shown = bool(logging.getLogger("tcl_lib").handlers)

@@ -309,6 +309,12 @@ def test_command_under_torchrun_trains_in_all_of_its_processes(tmp_path, of_one)
 # what does not fit
 
 
+def test_train_refuses_devices_where_it_may_start_no_process(tmp_path, monkeypatch):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # as in a worker of Dask
+    with pytest.raises(ValueError, match=r"devices=2: a worker of Dask may not start .*; use devices=1"):
+        train(config_of(tmp_path, devices=2))
+
+
 def test_check_refuses_devices_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match="num_nodes=2: start a run on several machines with torchrun or srun"
