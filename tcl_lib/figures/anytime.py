@@ -4,6 +4,7 @@ import pandas as pd
 
 from tcl_lib.analysis import policies
 from tcl_lib.figures.drawing import drawing, reads, set_caption
+from tcl_lib.figures.hover import name_means
 from tcl_lib.figures.results import HOLLOW, averaged
 from tcl_lib.figures.style import Page, PrintedFigure, entries, label_outer, legend, variants
 
@@ -29,6 +30,7 @@ def frontiers(page: Page, table: pd.DataFrame) -> PrintedFigure:
             points = rows.groupby(["policy", "budget"])[["mean_steps", "accuracy"]].mean()
             line = drawn | {"markevery": 3}
             axis.plot(*points.loc[policy].to_numpy().T, label=variant, **line)
+            name_means(axis, rows, "mean_steps", points.loc[policy].set_index("mean_steps")["accuracy"])
             axis.plot(*points.loc["fixed"].to_numpy().T, **drawn | HOLLOW | {"ls": ""})
         axis.set_title(NAMES[policy])
     label_outer(axes, "mean inference time steps", "test accuracy (%)")

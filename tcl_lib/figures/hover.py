@@ -20,6 +20,12 @@ def runs_of(rows: pd.DataFrame) -> str:
     return f"{rows['variant'].iloc[0]}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
+def name_means(axes: Axes, rows: pd.DataFrame, x: str, points: pd.Series, what: str = "") -> None:
+    """Name the means of these rows at each x: of which runs they are, of `what`, and their values."""
+    start = f"{runs_of(rows)}: {what and what + ', '}{x.replace('_', ' ')}"
+    name_points(axes, points.index, points, [f"{start} {at:g}, {value:.4g}" for at, value in points.items()])
+
+
 def overlay(figure: Figure) -> str:
     """Return an SVG that covers the picture of a figure, with an invisible circle at every named point."""
     width, height = figure.bbox.size

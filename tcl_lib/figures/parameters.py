@@ -7,6 +7,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from tcl_lib.analysis.statistics import varied
 from tcl_lib.figures.drawing import drawing, set_caption
+from tcl_lib.figures.hover import name_points
 from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend, over_seeds
 from tcl_lib.registry import LOSSES
@@ -43,6 +44,9 @@ def sensitivity(page: Page, table: pd.DataFrame) -> PrintedFigure:
             points = over_seeds(of_value, along, column)
             drawn = {"marker": LOSSES[loss].marker, "color": colours[value], "elinewidth": 0.7}
             axis.errorbar(points.mean.index, points.mean, points.reach, **drawn)
+            start = f"{LOSSES[loss].label}: {other.replace('_', ' ')} {value:g}, {along.replace('_', ' ')}"
+            names = [f"{start} {at:g}, {mean:.4g}" for at, mean in points.mean.items()]
+            name_points(axis, points.mean.index, points.mean, names)
         step = "1" if column.endswith("t1") else f"T = {rows['time_steps'].iloc[0]}"
         axis.set_title(f"{LOSSES[loss].label}, $t = {step}$", parse_math=True)
         label(
@@ -82,6 +86,10 @@ def positives(page: Page, table: pd.DataFrame) -> PrintedFigure:
             rows = table[table["loss"] == loss]
             shift = 0.24 * (index - (len(losses) - 1) / 2)
             places = rows["positives"].map(order.index) + shift
+            names = [
+                f"{row.variant}, seed {row.seed}: {getattr(row, column):.4g}" for row in rows.itertuples()
+            ]
+            name_points(axis, places, rows[column], names)
             axis.scatter(places, rows[column], s=7, color=LOSSES[loss].colour, alpha=0.5, lw=0)
             points = over_seeds(rows, "positives", column)
             axis.errorbar(

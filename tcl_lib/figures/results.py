@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 
 from tcl_lib.analysis.statistics import recalibrated
 from tcl_lib.figures.drawing import drawing, reads, seeds, set_caption
-from tcl_lib.figures.hover import name_points, runs_of
+from tcl_lib.figures.hover import name_means, name_points, runs_of
 from tcl_lib.figures.style import (
     Page,
     PrintedFigure,
@@ -169,7 +169,7 @@ def _band(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, drawn: dict
     """Draw the mean of y over the seeds at every x, and a band from the lowest to the highest seed."""
     points = over_seeds(rows, x, y)
     axes.plot(points.mean.index, points.mean, label=name, **drawn)
-    _name(axes, rows, x, points.mean)
+    name_means(axes, rows, x, points.mean)
     low, high = points.mean - points.reach[0], points.mean + points.reach[1]
     if (high > low).any():
         axes.fill_between(points.mean.index, low, high, color=drawn["color"], alpha=0.1, lw=0)
@@ -179,9 +179,4 @@ def _bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, **drawn) -> None:
     """Draw the mean of y over the seeds at every x, and bars from the lowest to the highest seed."""
     points = over_seeds(rows, x, y)
     axes.errorbar(points.mean.index, points.mean, points.reach, elinewidth=0.6, **drawn)
-    _name(axes, rows, x, points.mean)
-
-
-def _name(axes: Axes, rows: pd.DataFrame, x: str, points: pd.Series) -> None:
-    names = [f"{runs_of(rows)}: {x.replace('_', ' ')} {at}, {value:.4g}" for at, value in points.items()]
-    name_points(axes, points.index, points, names)
+    name_means(axes, rows, x, points.mean)

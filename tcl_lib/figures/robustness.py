@@ -3,6 +3,7 @@
 import pandas as pd
 
 from tcl_lib.figures.drawing import drawing, set_caption
+from tcl_lib.figures.hover import name_means
 from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend, over_seeds, variants
 from tcl_lib.runs import gather
@@ -36,6 +37,7 @@ def robustness(page: Page, table: pd.DataFrame) -> PrintedFigure:
             points = over_seeds(rows, "severity", "value")
             bars = {"label": variant, "elinewidth": 0.5} | drawn
             axis.errorbar(points.mean.index, points.mean, points.reach, **bars)
+            name_means(axis, rows, "severity", points.mean)
         axis.set_title(name, parse_math=True)
         label(axis, "severity", unit)
     legend(figure, entries(axes[0]))

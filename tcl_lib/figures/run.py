@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 
 from tcl_lib.figures.drawing import drawing, reads, set_caption, styled
+from tcl_lib.figures.hover import name_means
 from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import (
     STYLE,
@@ -83,6 +84,7 @@ def learning_curves(page: Page, metrics: pd.DataFrame) -> PrintedFigure:
                 points = over_seeds(rows, "epoch", name).mean
                 words = CURVES.get(name, name.replace("firing_rate", "layer").replace("_", " "))
                 axis.plot(points.index, points, marker=dot, color=colours[name], label=words)
+                name_means(axis, rows, "epoch", points, words.replace("$", ""))
             whole_numbers(axis)
             label(axis, "epoch" if row == len(found) - 1 else "")
         losses.set_ylim(min(0, losses.get_ylim()[0]), None)
@@ -116,6 +118,7 @@ def firing_rates(page: Page, rates: pd.DataFrame) -> PrintedFigure:
         for layer, of_layer in rows.groupby("layer", sort=False):
             points = over_seeds(of_layer, "time_step", "firing_rate").mean
             axis.plot(points.index, points, "o-", color=colours[layer], label=f"layer {layer}")
+            name_means(axis, rows, "time_step", points, f"layer {layer}")
         axis.set_title(variant if len(found) > 1 else "")
         axis.set_xticks(time_ticks(rates["time_step"].max()))
     label_outer(axes, "time step $t$", "spikes per neuron and step")

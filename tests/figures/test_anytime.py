@@ -38,6 +38,7 @@ def test_frontiers_shows_the_means_over_the_seeds():
     assert tcl.get_ydata() == pytest.approx([92.5, 93, 94.5])
     assert fixed.get_linestyle() == "None"
     assert fixed.get_ydata() == pytest.approx([90.5, 91, 92.5])
+    assert "TCL, seeds 0, 1: mean steps 1.55, 93" in figure.named[1][2]
 
 
 def test_frontiers_says_what_is_averaged():

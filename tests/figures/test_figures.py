@@ -424,6 +424,24 @@ def test_accuracy_by_step_says_which_runs_and_step_a_point_is():
     assert place == pytest.approx((x, figure.bbox.height - y), abs=0.5)
 
 
+def test_other_curves_say_what_a_point_is():
+    of_layers = under_the_pointer(figures.firing_rates.draw([RATES.assign(**ONE)]))
+    assert "STCL, seed 0: layer 2, time step 1, 0.3" in of_layers
+    epochs = under_the_pointer(figures.learning_curves.draw([METRICS.assign(**ONE)]))
+    assert {
+        "STCL, seed 0: contrastive, epoch 2, 1.5",
+        "STCL, seed 0: validation accuracy, t = 1, epoch 3, 70",
+    } <= epochs.keys()
+    weights = runs_table(temperature=(0.1, 0.5), temporal_weight=(0.5, 2.0))
+    assert "STCL: temporal weight 2, temperature 0.5, 81" in under_the_pointer(
+        figures.sensitivity.draw([weights])
+    )
+    some = figures.positives.draw([runs_table(positives=("class", "class+time", "time"))])
+    (place,) = under_the_pointer(some)["TCL ('time',), seed 1: 81"]
+    x, y = some.axes[1].transData.transform((0.88, 81.0))
+    assert place == pytest.approx((x, some.bbox.height - y), abs=0.5)
+
+
 def test_tsne_says_which_sample_step_and_run_a_point_is():
     features = np.random.default_rng(0).normal(size=(3, 20, 6))
     points = points_of(features, np.repeat(np.arange(4), 5), np.arange(100, 120), **ONE)

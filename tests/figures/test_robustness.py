@@ -36,3 +36,4 @@ def test_robustness_shows_the_mean_over_corruptions_and_seeds():
     assert first.get_ylim()[0] < 72.5 - 0.5  # the lowest seed is seen
     assert difference.get_ylabel() == "percentage points"
     assert "mean over blur, jpeg" in figure.caption
+    assert figure.named[1][2][2] == "STCL, seeds 0, 1: severity 2, 79.5"
