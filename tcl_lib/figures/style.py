@@ -46,7 +46,6 @@ STYLE = sns.axes_style("ticks") | {
     "axes.prop_cycle": plt.cycler(color=sns.color_palette("colorblind")),
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
     "figure.dpi": 125,  # in a notebook: 900 pixels for two columns
     "grid.color": "0.9",
     "grid.linewidth": 0.4,
@@ -94,7 +93,7 @@ class PrintedFigure(Figure):
         if isinstance(self.get_layout_engine(), ConstrainedLayoutEngine):
             for _ in range(2):  # the first layout can change the ticks, and they the layout
                 self.draw_without_rendering()
-            self.set_layout_engine("none")
+            self.set_layout_engine(None)  # with "none", matplotlib would draw twice for every file
 
     def _ipython_display_(self) -> None:
         from IPython.display import display  # only notebooks need IPython
@@ -161,9 +160,8 @@ class Page:
         elif not self.wide:
             height *= 5 / 6
         size = self.width * MM, rows * height * MM
-        figure, axes = plt.subplots(
-            rows, columns, figsize=size, squeeze=False, FigureClass=PrintedFigure, **options
-        )
+        options |= {"figsize": size, "layout": "constrained", "FigureClass": PrintedFigure}
+        figure, axes = plt.subplots(rows, columns, squeeze=False, **options)
         for axis in axes.flat[count:]:
             axis.set_axis_off()
         figure.panels = tuple(axes.flat[:count])
