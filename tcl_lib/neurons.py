@@ -124,7 +124,7 @@ def _steps(current: Tensor, time_steps: int | None) -> int:
 def spikes(neuron: Neuron, current: Tensor, time_steps: int | None = None, compiled: bool = False) -> Tensor:
     """Return what `step_by_step` returns, with less memory where the neuron has a fused form.
 
-    `compiled` also fuses the computation into one pass over memory; see `compile_neurons`.
+    `compiled` also fuses the computation into one pass over memory; it needs a compiler.
     """
     if neuron.fused is None:
         return step_by_step(neuron, current, time_steps)
@@ -154,7 +154,7 @@ class Spiking(nn.Module):
     def __init__(self, neuron: Neuron):
         super().__init__()
         self.neuron = neuron
-        self.compiled = False  # see `compile_neurons`
+        self.compiled = False
 
     def forward(self, current: Tensor, time_steps: int | None = None) -> Tensor:
         """`time_steps` is T of a current that is the same at every step, [1, B, ...]."""
@@ -162,21 +162,3 @@ class Spiking(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.neuron.step.__name__}, {self.neuron.parameters}"
-
-
-def compile_neurons(network: nn.Module, device: torch.device | str = "cpu") -> str | None:
-    """Compile all spiking layers of a network that have a fused form. Return None, or why that failed.
-
-    The first batch of every T and precision then waits for the compiler, seconds to minutes, unless torch
-    finds the result in its cache (TORCHINDUCTOR_CACHE_DIR). Where no compiler is found, the network stays as
-    it was and the answer says in one line what is missing.
-    """
-    try:
-        current = torch.ones(1, 1, 2, device=device, requires_grad=True)
-        lif(current, compiled=True).sum().backward()
-    except Exception as error:  # of whatever stands between torch and a compiler on this machine
-        return " ".join([type(error).__name__, *str(error).split("\n")[:1]])
-    for module in network.modules():
-        if isinstance(module, Spiking):
-            module.compiled = True
-    return None

@@ -26,10 +26,8 @@ from tcl_lib.neurons import (
     NEURONS,
     Neuron,
     Spiking,
-    compile_neurons,
     lif,
     lif_box_neuron,
-    lif_neuron,
     lif_synaptic,
     spikes,
     step_by_step,
@@ -354,35 +352,6 @@ def test_a_current_that_stays_is_that_current_at_every_step(neuron):
 def test_other_time_steps_than_the_current_has_are_refused(steps):
     with pytest.raises(ValueError, match=f"time_steps={steps}: must be >= 1; the current has 3 steps"):
         lif(torch.zeros(3, 1), time_steps=steps)
-
-
-def test_a_network_is_compiled_whole():
-    network = torch.nn.Sequential(
-        Spiking(lif_box_neuron()), torch.nn.Sequential(torch.nn.Linear(3, 3), Spiking(lif_neuron()))
-    )
-    current = torch.randn(4, 2, 3)
-    expected = network(current)
-    assert compile_neurons(network) is None
-    assert [layer.compiled for layer in network.modules() if isinstance(layer, Spiking)] == [True, True]
-    assert torch.equal(network(current), expected)
-
-
-def test_without_a_compiler_a_network_is_left_as_it_was(tmp_path):
-    script = """
-import torch
-from tcl_lib.neurons import Spiking, compile_neurons, lif_box_neuron
-layer = Spiking(lif_box_neuron())
-print(compile_neurons(layer))
-print(layer.compiled, layer(torch.full((2, 1), 0.8)).flatten().tolist())
-"""
-    environment = {"CXX": "/nowhere", "PATH": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, cwd=tmp_path, check=True
-    )
-    reason, after = done.stdout.splitlines()
-    assert "compiler" in reason.lower()
-    assert after == "False [0.0, 1.0]"
 
 
 @pytest.mark.parametrize("neuron", [lif, lif_synaptic])

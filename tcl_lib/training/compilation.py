@@ -8,8 +8,8 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from tcl_lib import neurons
 from tcl_lib.config import RunConfig
+from tcl_lib.neurons import Spiking, lif
 from tcl_lib.utils import paths
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,19 @@ class Compilation:
 
 
 def compile_neurons(network: nn.Module, device: torch.device) -> str | None:
-    """Do `neurons.compile_neurons`, with torch's compiler cache in the cache folder."""
+    """Compile all spiking layers of a network that have a fused form. Return None, or why that failed.
+
+    The first batch of every T and precision then waits for the compiler, seconds to minutes, unless torch
+    finds the result in TORCHINDUCTOR_CACHE_DIR, data/cache/compiled by default. Where no compiler is found,
+    the network stays as it was and the answer says in one line what is missing.
+    """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.cache() / "compiled"))
-    return neurons.compile_neurons(network, device)
+    try:
+        current = torch.ones(1, 1, 2, device=device, requires_grad=True)
+        lif(current, compiled=True).sum().backward()
+    except Exception as error:  # of whatever stands between torch and a compiler on this machine
+        return " ".join([type(error).__name__, *str(error).split("\n")[:1]])
+    for module in network.modules():
+        if isinstance(module, Spiking):
+            module.compiled = True
+    return None

@@ -2,15 +2,18 @@
 
 import filecmp
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from conftest import too_long
 
 from tcl_lib import train
-from tcl_lib.neurons import Spiking, lif_box_neuron
+from tcl_lib.neurons import Spiking, lif_box_neuron, lif_neuron
 from tcl_lib.training import compilation
-from tcl_lib.training.compilation import TIMED_STEPS, Compilation
+from tcl_lib.training.compilation import TIMED_STEPS, Compilation, compile_neurons
 
 
 def compiled_after(config, steps, monkeypatch, seconds_a_step):
@@ -46,6 +49,36 @@ def test_without_a_compiler_the_run_says_so_and_goes_on(tiny, monkeypatch):
     with pytest.warns(UserWarning, match="^the neurons run uncompiled: no compiler$"):
         run = train(tiny(compile="on", epochs=1), verbose=False)
     assert run.result["test_accuracy"] > 0
+
+
+def test_compile_neurons_compiles_a_network_whole():
+    network = torch.nn.Sequential(
+        Spiking(lif_box_neuron()), torch.nn.Sequential(torch.nn.Linear(3, 3), Spiking(lif_neuron()))
+    )
+    current = torch.randn(4, 2, 3)
+    expected = network(current)
+    assert compile_neurons(network, torch.device("cpu")) is None
+    assert [layer.compiled for layer in network.modules() if isinstance(layer, Spiking)] == [True, True]
+    assert torch.equal(network(current), expected)
+
+
+def test_compile_neurons_without_a_compiler_leaves_the_network_as_it_was(tmp_path):
+    script = """
+import torch
+from tcl_lib.neurons import Spiking, lif_box_neuron
+from tcl_lib.training.compilation import compile_neurons
+layer = Spiking(lif_box_neuron())
+print(compile_neurons(layer, torch.device("cpu")))
+print(layer.compiled, layer(torch.full((2, 1), 0.8)).flatten().tolist())
+"""
+    environment = {"CXX": "/nowhere", "PATH": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    reason, after = done.stdout.splitlines()
+    assert "compiler" in reason.lower()
+    assert after == "False [0.0, 1.0]"
 
 
 @pytest.mark.parametrize("precision", ["32-true", *too_long("bf16-mixed")])
