@@ -65,14 +65,14 @@ def register_loss(
     if ce_name == temporal_name:
         raise ValueError(f"temporal_term={temporal_name}: is the cross-entropy too")
     pairs = "positives" in (*ce.arguments, *(temporal.arguments if temporal else ()))
-    others = {other: loss for other, loss in LOSSES.items() if other != name}
-    for other, loss in others.items():
+    for other, loss in () if name in LOSSES else LOSSES.items():
         if loss.label == label:
             raise ValueError(f"label={label!r}: is that of loss={other!r}")
         if loss[1:3] == (ce_name, temporal_name) and (loss.views == views or not pairs):
             raise ValueError(f"{name}: is loss={other!r} with views={views}; give it that name")
-    colour = colour or _next(registry.COLOURS, [loss.colour for loss in others.values()])
-    marker = marker or _next(registry.MARKERS, [loss.marker for loss in others.values()])
+    others = [loss for other, loss in LOSSES.items() if other != name]
+    colour = colour or _next(registry.COLOURS, [loss.colour for loss in others])
+    marker = marker or _next(registry.MARKERS, [loss.marker for loss in others])
     code = hashlib.sha256(f"{ce_name} {temporal_name} {views}".encode()).hexdigest()
     entries = [(CE_TERMS, ce_name, ce), (TEMPORAL_TERMS, temporal_name, temporal)]
     registry.add(*entries, (LOSSES, name, Loss(label, ce_name, temporal_name, views, colour, marker, code)))

@@ -106,6 +106,7 @@ def contrastive(logits):
     ("changes", "words"),
     [
         ({"name": "tcl"}, "'tcl': is registered already, with other content; give another name"),
+        ({"name": "tcl", "temporal_term": "none"}, "'tcl': is registered already, with other content"),
         ({"name": "my loss"}, "name='my loss': must be up to 100 letters, digits"),
         ({"label": ""}, "label='': must be a text of one line without ', '"),
         ({"label": "Mine, too"}, "label='Mine, too': must be a text of one line without ', '"),
