@@ -64,7 +64,7 @@ gpu: setup
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # Slow tests: the tests of faults many times over, and a few others.
 soak: setup

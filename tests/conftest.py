@@ -6,30 +6,32 @@ import shutil
 import sys
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # two workers on two cores; before torch is imported
+# Before torch is imported, for the processes that tests start too: two workers on two cores; and torch takes
+# the processor's word for its vector instructions, which it would try out for ten seconds in every process.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no pool of processes that import torch to compile
 
 import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-import torch._inductor.config
 from PIL import Image
 
-from tcl_lib import RunConfig, load_run, train
+import tcl_lib  # torch only when it is used: pytest-xdist's main process runs no test
+from tcl_lib import RunConfig
 from tcl_lib.registry import BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS, import_plugin
 from tcl_lib.rules import without_effect
 from tcl_lib.runs import contents, layout, life
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
-# Before it compiles, torch tries out the processor's vector instructions, for ten seconds in every process:
-# take the processor's word, here and in the processes that tests start.
-torch._inductor.config.cpp.vec_isa_ok = True
-os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
-torch.set_num_threads(1)
+# Compiled neurons are kept where runs keep them, for all processes that tests start.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(REPOSITORY / "data" / "cache" / "compiled"))
+# nbformat would have jsonschema make a parser of addresses, for four seconds, to use it nowhere.
+sys.modules["rfc3987_syntax"] = None
 
 # The same examples in every run of the tests, and files may be slow: others with --hypothesis-profile=random.
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=15)
 slow = [hypothesis.HealthCheck.too_slow]
 hypothesis.settings.register_profile("random", deadline=None, max_examples=1000, suppress_health_check=slow)
 hypothesis.settings.load_profile("same")
@@ -42,7 +44,7 @@ def messages(warned) -> list[str]:
 
 def too_long(*values):
     """A parameter's values in tests that only `make soak` has the time for."""
-    return [pytest.param(value, marks=pytest.mark.soak) for value in values]
+    return [pytest.param(*(v if isinstance(v, tuple) else [v]), marks=pytest.mark.soak) for v in values]
 
 
 # Real recordings, not part of the repository; the README says what they are and where they come from.
@@ -55,6 +57,8 @@ needs_recordings = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch):
     """The same draws in every test, whatever ran before it, and no sign of a notebook that is watched."""
+    import torch
+
     torch.manual_seed(0)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     yield
@@ -71,13 +75,13 @@ def tiny(tmp_path):
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory):
     """The folder of the run of `tiny()`, trained once for all tests; not to be changed."""
-    return train(tiny_in(tmp_path_factory.mktemp("trained"))(), verbose=False).path
+    return tcl_lib.train(tiny_in(tmp_path_factory.mktemp("trained"))(), verbose=False).path
 
 
 @pytest.fixture
 def trained(trained_once, tiny):
     """The finished run of `tiny()`, in a folder of its own that a test may change."""
-    return load_run(shutil.copytree(trained_once, tiny().run_path))
+    return tcl_lib.load_run(shutil.copytree(trained_once, tiny().run_path))
 
 
 def tiny_in(folder: Path):

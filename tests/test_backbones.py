@@ -176,8 +176,8 @@ def test_residual_block_adds_the_shortcut_before_the_neurons():
 @pytest.mark.parametrize("neuron", ["lif_box", "lif"])
 @pytest.mark.parametrize("backbone", ["convnet", "vggsnn", "resnet19"])
 def test_the_gradient_reaches_every_parameter(backbone, neuron):
-    net = network((3, 32, 32), backbone=backbone, neuron=neuron)
-    out = net(torch.randn(4, 3, 32, 32))
+    net = network(backbone=backbone, neuron=neuron)
+    out = net(torch.randn(4, 3, 16, 16))
     (out.logits.square().sum() + out.embeddings.square().sum()).backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad.isfinite().all(), name

@@ -5,8 +5,6 @@ import dataclasses
 import json
 import pydoc
 import re
-import subprocess
-import sys
 import typing
 
 import pytest
@@ -505,24 +503,3 @@ def test_variables_of_the_reader_s_own_are_no_parameters():
 def test_a_missing_parameter_is_named():
     with pytest.raises(ValueError, match="parameter dataset is missing"):
         RunConfig.from_notebook({"In": [""]})
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "",
-        ".config",
-        ".registration",
-        ".runs",
-        ".figures",
-        ".analysis.statistics",
-        ".analysis.similarity",
-        ".analysis.tsne",
-        ".training.grids",
-        ".utils.notebooks",
-    ],
-)
-def test_imports_no_torch(module):
-    module = f"tcl_lib{module}"
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

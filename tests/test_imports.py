@@ -88,11 +88,17 @@ def test_the_heart_loads_in_a_process_without_the_rest():
     assert ast.literal_eval(done.stdout) == sorted(f"tcl_lib.{name}" for name in HEART)
 
 
-def test_every_module_is_reachable_as_an_attribute():
+# What loads no torch: parameters are checked at once, and figures are drawn on a laptop.
+LIGHT = ["config", "registration", "runs", "figures", "analysis.statistics", "analysis.similarity"]
+LIGHT += ["analysis.tsne", "training.grids", "utils.notebooks", "data.events.cache"]
+
+
+def test_every_module_is_reachable_as_an_attribute_and_some_without_torch():
     """In a process that has imported nothing but the package: `tcl_lib.utils.provenance` and so on."""
     names = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in FILES]
     names = sorted({name.removesuffix(".__init__") for name in names if not name.startswith("figures.")})
     names.remove("train")  # a command; the attribute is the function
     check = "assert eval(f'tcl_lib.{name}').__name__ == f'tcl_lib.{name}'"
-    code = f"import tcl_lib\nfor name in {names}: {check}"
+    code = f"import sys, tcl_lib\nfor name in {LIGHT}: {check}; assert 'torch' not in sys.modules, name"
+    code += f"\nfor name in {names}: {check}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -164,7 +164,7 @@ def test_a_table_of_a_small_benchmark():
 
 def test_own_steps_are_multiples_of_the_first():
     small = Benchmark(batch_size=16, image_size=8, rounds=2, device="cpu")
-    table = measure_steps(small, {"one": small.config(2), "two": small.config(2, "stcl", micro_batches=2)})
+    table = measure_steps(small, {"one": small.config(4), "two": small.config(4, "stcl", micro_batches=2)})
     assert table["step"].tolist() == ["one", "two"]
     assert table["x_time"].tolist() == pytest.approx((table["median_ms"] / table["median_ms"][0]).tolist())
 

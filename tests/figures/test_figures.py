@@ -579,9 +579,9 @@ def test_savefig_keeps_the_style_of_the_preset(run):
 
 
 @pytest.mark.parametrize(
-    "page", [("nature", 89), *too_long(("nature", 183), ("neurips", 140), ("ieee", 88.9))]
+    ("preset", "width"), [("nature", 89), *too_long(("nature", 183), ("neurips", 140), ("ieee", 88.9))]
 )
-def test_nothing_is_cut_and_panels_do_not_overlap(page):
+def test_nothing_is_cut_and_panels_do_not_overlap(preset, width):
     table = gathered(losses=dict.fromkeys(LOSSES_DRAWN, 0.0))
     alike = similarities(dict.fromkeys(LOSSES_DRAWN, 0.0))
     some = runs_table(positives=("class", "class+time", "class+time+view"))
@@ -609,9 +609,9 @@ def test_nothing_is_cut_and_panels_do_not_overlap(page):
         "firing_rates": [of_layers],
         "positives": [some],
     }
-    found = [getattr(figures, name).draw(tables, *page) for name, tables in shown.items()]
-    found.append(figures.sensitivity.draw([many[many["loss"] == "tcl"]], *page))
-    found.append(figures.training_curves.draw([metrics[metrics["epoch"] == 1]], *page))
+    found = [getattr(figures, name).draw(tables, preset, width) for name, tables in shown.items()]
+    found.append(figures.sensitivity.draw([many[many["loss"] == "tcl"]], preset, width))
+    found.append(figures.training_curves.draw([metrics[metrics["epoch"] == 1]], preset, width))
     for figure in found:
         drawn(figure)
         renderer = FigureCanvasAgg(figure).get_renderer()

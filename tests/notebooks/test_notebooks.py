@@ -4,15 +4,12 @@ import ast
 import dataclasses
 import json
 import re
-import shutil
-import subprocess
-import sys
 
 import nbformat
 import pandas as pd
 import pytest
 from conftest import too_long
-from papermill import inspect_notebook
+from papermill import PapermillExecutionError, cli, inspect_notebook
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
@@ -67,14 +64,12 @@ def test_is_thin(path):
 
 
 def papermill(tmp_path, parameters: dict, *options: str, notebook="train", cwd=REPOSITORY):
-    """Run a notebook as on the command line, `papermill notebooks/train.ipynb out.ipynb -p name value`."""
+    """Run a notebook as the command `papermill notebooks/train.ipynb out.ipynb -p name value` does."""
     arguments = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
-    command = ["-m", "papermill", "--no-progress-bar", "--kernel", "python3", NAMED[notebook]]
     out = tmp_path / f"{notebook}.ipynb"
-    done = subprocess.run(
-        [sys.executable, *command, str(out), *arguments, *options], cwd=cwd, capture_output=True, text=True
-    )
-    return done, out
+    where = ["--kernel", "python3", "--cwd", str(cwd), NAMED[notebook], str(out)]
+    cli.papermill(["--no-progress-bar", *where, *arguments, *options], standalone_mode=False)
+    return out
 
 
 def places(folder) -> dict:
@@ -103,9 +98,7 @@ def test_the_benchmark_s_cell_is_its_parameters():
 def test_the_benchmark_runs_and_writes_its_table(tmp_path):
     few = "{time_steps: [1, 4], precisions: [32-true], long_time_steps: 4, libraries: []}"
     small = {"folder": tmp_path, "batch_size": 16, "image_size": 8, "rounds": 2}
-    done, out = papermill(tmp_path, small, "-y", few, notebook="benchmark")
-    assert done.returncode == 0, done.stderr
-    text, pictures, errors = outputs(out)
+    text, pictures, errors = outputs(papermill(tmp_path, small, "-y", few, notebook="benchmark"))
     (table,) = tmp_path.glob("*/speed.csv")
     assert f"{table.parent}\n" in text
     assert len(pd.read_csv(table)) == 2 * 2
@@ -114,18 +107,25 @@ def test_the_benchmark_runs_and_writes_its_table(tmp_path):
     assert "warn" not in errors.lower()
 
 
-@pytest.mark.parametrize("loss", ["stcl", *too_long("ce", "per_step_ce", "tcl")])
-def test_train_runs_with_every_loss(tmp_path, loss):
-    # as many epochs and time steps as by default: the figures then have their full size
-    small = {"runs_dir": tmp_path / "runs", "train_size": 96, "batch_size": 32, "loss": loss}
-    done, out = papermill(tmp_path, small)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize(
+    ("loss", "epochs"), [("stcl", 3), *too_long(("stcl", 15), ("ce", 15), ("per_step_ce", 15), ("tcl", 15))]
+)
+def test_train_runs_with_every_loss(tmp_path, loss, epochs):
+    # as many time steps and, in `make soak`, epochs as by default: the figures then have their full size
+    small = {
+        "runs_dir": tmp_path / "runs",
+        "train_size": 96,
+        "batch_size": 32,
+        "loss": loss,
+        "epochs": epochs,
+    }
+    out = papermill(tmp_path, small | {"epochs": epochs})
     (folder,) = (tmp_path / "runs").iterdir()
     run = load_run(folder)
     assert run.config.loss == loss
-    assert len(run.metrics) == 15
+    assert len(run.metrics) == epochs
     text, pictures, errors = outputs(out)
-    assert sum(line.startswith("epoch ") for line in text.splitlines()) == 15
+    assert sum(line.startswith("epoch ") for line in text.splitlines()) == epochs
     assert "\r" not in text
     assert f"test accuracy {run.result['test_accuracy']:.2f} %" in text
     assert len(pictures) == 5
@@ -135,8 +135,7 @@ def test_train_runs_with_every_loss(tmp_path, loss):
 
 def test_train_runs_on_event_data_from_any_folder(tmp_path):
     small = {"runs_dir": tmp_path / "runs", "train_size": 96, "batch_size": 32, "time_steps": 2, "epochs": 2}
-    done, out = papermill(tmp_path, small | {"dataset": "moving_digits", "loss": "ce"}, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    out = papermill(tmp_path, small | {"dataset": "moving_digits", "loss": "ce"}, cwd=tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()
     assert len(load_run(folder).metrics) == 2
     text, pictures, errors = outputs(out)
@@ -169,28 +168,33 @@ SHOWN = ("select", "figures_dir", "preset", "width")  # the same in every notebo
 HASH = "[0-9a-f]{6}"  # of what is not the default
 
 # What makes an ablation of seconds.
-SMALL_GRID = (
-    *("-p", "train_size", "400", "-p", "epochs", "3"),
-    *("-y", "{time_steps: [2], batch_size: [32], seeds: [0, 1], temperature: [0.1, 0.5]}"),
-    *("-y", "{losses: [ce, tcl], positives: [[class], [class, time]]}"),
-)
+SMALL = {"train_size": 400, "epochs": 3}
+LISTS = {"losses": ["ce", "tcl"], "seeds": [0, 1], "time_steps": [2], "batch_size": [32]}
+VARIED = {"temperature": [0.1, 0.5], "positives": [["class"], ["class", "time"]]}
 
 
 @pytest.fixture(scope="module")
 def ablation(tmp_path_factory):
-    """The folder in which a small ablation has run, and what it printed."""
+    """The folder in which a small ablation has run, of which a run was there, and what it printed."""
     folder = tmp_path_factory.mktemp("ablation")
-    done, out = papermill(folder, places(folder), *SMALL_GRID, notebook="ablation")
-    assert done.returncode == 0, done.stderr
-    return folder, outputs(out)
+    (folder / "runs" / "empty").mkdir(parents=True)
+    config, *_ = tcl_lib.grid(**SMALL, **LISTS, runs_dir=str(folder / "runs"))
+    before = {path: path.stat().st_mtime_ns for path in tcl_lib.train(config, verbose=False).path.iterdir()}
+    lists = ("-y", json.dumps(LISTS | VARIED))
+    found = outputs(papermill(folder, places(folder) | SMALL, *lists, notebook="ablation"))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    (folder / "runs" / "empty").rmdir()
+    return folder, found
 
 
-def test_the_ablation_trains_its_grid_and_shows_it(ablation):
+def test_the_ablation_trains_what_is_missing_in_its_grid_and_shows_it(ablation):
     folder, (text, pictures, errors) = ablation
     runs = [path.name for path in (folder / "runs").iterdir()]
     # ce once a seed; tcl at two temperatures, with two kinds of positives
     assert len(runs) == 2 * (1 + 4)
-    assert len(re.findall(r"^ ?\d+/10  .* trained in \d+ s$", text, re.M)) == 10
+    assert len(re.findall(r"^ ?\d+/10  .* trained in \d+ s$", text, re.M)) == 9
+    assert len(re.findall(r"^ ?\d+/10  .* was finished$", text, re.M)) == 1
+    assert f"skipped {folder / 'runs' / 'empty'}: is not a run" in text
     assert len(pictures) == 3
     assert errors == ""
     assert re.search(r"^digits-convnet-T2-\w+: 4 of 10 runs of Digits, convnet, T = 2, ", text, re.M)
@@ -204,30 +208,11 @@ def test_the_ablation_trains_its_grid_and_shows_it(ablation):
     assert f'href="{setting.name}/results.tex"' in index
 
 
-def test_the_ablation_trains_nothing_twice(ablation):
-    folder, _ = ablation
-    root = folder / "runs"
-    gone = next(root.glob("*-ce-T2-s1-*"))
-    shutil.rmtree(gone)
-    (root / "empty").mkdir()
-    before = {path: path.stat().st_mtime_ns for path in root.glob("*/*")}
-    done, out = papermill(folder, places(folder), *SMALL_GRID, notebook="ablation")
-    assert done.returncode == 0, done.stderr
-    text, pictures, _ = outputs(out)
-    assert text.count("was finished") == 9
-    assert text.count("trained in") == 1
-    assert f"skipped {root / 'empty'}: is not a run" in text
-    assert len(pictures) == 3
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert (gone / "result.json").exists()
-    (root / "empty").rmdir()
-
-
 @pytest.mark.parametrize("notebook", ["similarity", "figures", "findings"])
 def test_a_reading_notebook_runs_no_network(ablation, notebook):
     folder, _ = ablation
-    done, out = papermill(folder, places(folder), notebook=notebook)
-    assert done.returncode == 0, done.stderr
+    width = {} if notebook == "findings" else {"width": 89}  # one, in half the time of two
+    out = papermill(folder, places(folder) | width, notebook=notebook)
     text, pictures, errors = outputs(out)
     shown = {"similarity": 7, "figures": 7, "findings": 2}[notebook]
     words = f"digits-convnet-T2-{HASH}: 4 of 10 runs of Digits, convnet, T = 2, train size 400"
@@ -283,15 +268,14 @@ def test_a_mistake_is_one_clear_line(tmp_path, monkeypatch, notebook, parameters
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mistake_stops_before_any_data_are_loaded(tmp_path):
-    done, out = papermill(tmp_path, {"runs_dir": tmp_path / "runs", "lrr": 0.5})
-    assert done.returncode != 0
-    assert "unknown parameter lrr, did you mean lr?" in done.stderr
-    (error,) = (o for c in code_cells(nbformat.read(out, 4)) for o in c.outputs if o.output_type == "error")
+def test_a_mistake_stops_before_anything_is_trained(tmp_path):
+    with pytest.raises(PapermillExecutionError, match=r"unknown parameter lrr, did you mean lr\?"):
+        papermill(tmp_path, places(tmp_path) | {"lrr": 0.5}, notebook="ablation")
+    cells = code_cells(nbformat.read(tmp_path / "ablation.ipynb", 4))
+    (error,) = (o for cell in cells for o in cell.outputs if o.output_type == "error")
     assert error.traceback == [
         "ValueError: unknown parameter lrr, did you mean lr?",
         "(%tb shows where it was raised)",
     ]
-    executed = [cell for cell in json.loads(out.read_text())["cells"] if cell.get("execution_count")]
-    assert "load_data" not in "".join("".join(cell["source"]) for cell in executed)
+    assert "train_grid" not in "".join(cell.source for cell in cells if cell.execution_count)
     assert not (tmp_path / "runs").exists()

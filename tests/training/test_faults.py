@@ -32,8 +32,10 @@ from tcl_lib.utils.paths import CHECKOUT
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tcl_lib.training.loop"])
 
-# How often: in the tests, and in `make soak`.
-FEW, MANY = 1, pytest.param(20, marks=pytest.mark.soak)
+
+def often(few: int, many: int):
+    """How often a fault is caused: in the tests, and in `make soak`."""
+    return pytest.mark.parametrize("times", [few, *too_long(many)])
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -126,17 +128,17 @@ def assert_same(path: Path, expected: Run) -> None:
 # killed
 
 
-@pytest.mark.parametrize("times", [FEW, MANY])
+@often(4, 200)
 @pytest.mark.parametrize("where", ["at a file", *too_long("anywhere")])
 def test_killed_at_random_moments(undisturbed, tmp_path, where, times):
-    """Twenty kills or more, ten wherever the run is and ten while it touches a file of its folder."""
+    """Wherever the run is, or while it touches a file of its folder."""
     expected, seconds = undisturbed
     random = np.random.default_rng(times)
     kills = 0
     for number in range(1000):
         config = disturbed(tmp_path / str(number))
         log = tmp_path / f"{number}.log"
-        while not (config.run_path / layout.RESULT).exists() and kills < 10 * times:
+        while not (config.run_path / layout.RESULT).exists() and kills < times:
             if where == "anywhere":
                 process = start(config, log)
                 process.join(timeout=random.uniform(0.1, 1) * seconds)
@@ -148,20 +150,20 @@ def test_killed_at_random_moments(undisturbed, tmp_path, where, times):
             kills += process.exitcode != 0
         finish(config, log)
         assert_same(config.run_path, expected)
-        if kills == 10 * times:
+        if kills == times:
             break
-    assert kills == 10 * times
+    assert kills == times
 
 
 # asked to stop
 
 
-@pytest.mark.parametrize("times", [FEW, MANY])
+@often(1, 40)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_first(undisturbed, tmp_path, number, times):
     expected, seconds = undisturbed
     random = np.random.default_rng(times)
-    for index in range(2 * times):
+    for index in range(times):
         # no checkpoint but the one that the signal asks for, and those after an epoch
         config = disturbed(tmp_path / str(index), checkpoint_minutes=60, epochs=3)
         log = tmp_path / f"{index}.log"
@@ -205,12 +207,12 @@ def test_papermill_stopped_by_a_scheduler_saves_first(tmp_path):
 # no space
 
 
-@pytest.mark.parametrize("times", [FEW, MANY])
+@often(2, 80)
 def test_a_full_disk_loses_nothing(undisturbed, tmp_path, times):
     expected, _ = undisturbed
     random = np.random.default_rng(times)
     failed = 0
-    for index in range(4 * times):
+    for index in range(times):
         config = disturbed(tmp_path / str(index))
         log = tmp_path / f"{index}.log"
         process = start(config, log, int(random.integers(1, 150)), "full")
@@ -274,7 +276,7 @@ def damage(path: Path, random: np.random.Generator) -> str:
     return f"{path.name}: {kind} at {place}"
 
 
-@pytest.mark.parametrize("times", [FEW, MANY])
+@often(3, 100)
 @pytest.mark.parametrize("state", ["cut off", "finished"])
 def test_damaged_files(undisturbed, cut_off, tmp_path, state, times):
     """What is damaged is named, and made again from a checkpoint that is sound."""
@@ -282,7 +284,7 @@ def test_damaged_files(undisturbed, cut_off, tmp_path, state, times):
     source = cut_off if state == "cut off" else expected.path
     names = [path.name for path in source.iterdir() if path.name in layout.FILES]
     random = np.random.default_rng(times)
-    for index in range(5 * times):
+    for index in range(times):
         config = disturbed(tmp_path / str(index))
         shutil.copytree(source, config.run_path)
         name = random.choice(names)

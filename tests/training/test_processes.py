@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -260,15 +261,15 @@ SMALL = (
 )
 
 
-def test_command_takes_files_and_parameters_as_papermill_does(tmp_path, of_one):
+def test_command_takes_files_and_parameters_as_papermill_does(tmp_path, of_one, monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command sets another
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("loss: ce\nseed: 3\n")
     folder = str(tmp_path / "runs")
-    done = run_command(
-        *("-f", str(recipe), "-y", SMALL, "-p", "loss", "tcl", "-p", "seed", "0", "-p", "runs_dir", folder)
-    )
-    assert done.returncode == 0, done.stderr
-    assert "epoch   3/3" in done.stdout
+    given = ["-f", str(recipe), "-y", SMALL, "-p", "loss", "tcl", "-p", "seed", "0", "-p", "runs_dir", folder]
+    monkeypatch.setattr(sys, "argv", ["train", *given])
+    runpy.run_module("tcl_lib.train", run_name="__main__")
+    assert "epoch   3/3" in capsys.readouterr().out
     assert_alike(tmp_path / "runs" / "run", of_one)
 
 

@@ -113,7 +113,7 @@ def test_local_workers_train_what_a_serial_sweep_trains_when_one_is_killed(sweep
     assert_equal_to_the_bit(configs, serial)
 
 
-@pytest.mark.parametrize("count", [1, *too_long(12)])
+@pytest.mark.parametrize("count", too_long(1, 12))
 def test_a_job_that_is_signalled_goes_on_from_its_checkpoint(sweep, tmp_path, count):
     configs, serial = sweep(count, "submitit"), sweep(count, "serial")
     executor = submitit.LocalExecutor(tmp_path / "jobs")

@@ -1,6 +1,7 @@
 """Weights that ship without their checkpoint: rounded, whole, and of no other run."""
 
 import hashlib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from conftest import REPOSITORY
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from tcl_lib import RunConfig, load_data, load_network, load_run, save_weights, train
+from tcl_lib import load_data, load_network, load_run, save_weights, train
 from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
 from tcl_lib.runs import checkpoints, layout
 from tcl_lib.training import weights
@@ -69,8 +70,8 @@ def accuracy_now(run) -> pd.DataFrame:
     return stepwise_accuracy(logits, data.test.labels)
 
 
-def test_rounded_weights_change_few_answers(tmp_path):
-    run = train(RunConfig(loss="ce", epochs=1, compile="off", runs_dir=str(tmp_path), device="cpu"))
+def test_rounded_weights_change_few_answers(tiny):
+    run = train(tiny(loss="ce", train_size=400))
     save_weights(run)
     (run.path / layout.CHECKPOINT).unlink()
     # near its threshold, a neuron may fire on one side of the rounding and not on the other
@@ -137,11 +138,10 @@ def test_save_weights_refuses_what_float16_cannot_hold(trained):
     assert not (trained.path / layout.WEIGHTS).exists()
 
 
-def test_main_writes_the_weights_of_every_folder(trained, capsys):
+def test_main_writes_the_weights_of_every_folder(trained, capsys, monkeypatch):
     weights.main([str(trained.path)])
     size = (trained.path / layout.WEIGHTS).stat().st_size
     assert capsys.readouterr().out == f"{trained.path / layout.WEIGHTS}: {size:,} bytes\n"
-    done = subprocess.run(
-        [sys.executable, "-m", "tcl_lib.training.weights", "/nowhere"], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (1, "error: /nowhere: is not the folder of a run\n")
+    monkeypatch.setattr(sys, "argv", ["weights", "/nowhere"])
+    with pytest.raises(SystemExit, match=r"^error: /nowhere: is not the folder of a run$"):
+        runpy.run_path(weights.__file__, run_name="__main__")

@@ -407,12 +407,6 @@ def test_cached_frames_counts_a_recording_that_can_be_read_again(recordings, tmp
     assert (again.counts == expected(recordings[:20])).all()
 
 
-def test_cached_frames_imports_no_torch():
-    code = "import sys, tcl_lib.data.events.cache; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.stdout == "False\n", done.stderr
-
-
 def test_cached_frames_refuses_recordings_of_two_sensors(recordings, tmp_path):
     other = write(tmp_path / "other.bin", 0, side=20)
     with pytest.raises(ValueError, match=r"other\.bin: has a 20x20 sensor, but .*/0\.bin has 34x34"):
