@@ -12,6 +12,9 @@ from tcl_lib import RunConfig, build_network
 from tcl_lib.backbones import ResidualBlock, TimeDistributed
 from tcl_lib.neurons import Spiking, lif_box_neuron
 
+# Every backbone and every neuron: none knows of the other.
+PAIRS = [("convnet", "lif_box"), ("convnet", "lif"), ("vggsnn", "lif_box"), ("resnet19", "lif")]
+
 
 def network(shape=(3, 16, 16), classes=10, **changes):
     torch.manual_seed(0)
@@ -85,8 +88,7 @@ def test_without_projection_the_embeddings_are_the_features(changes):
     assert torch.equal(out.embeddings, out.features)
 
 
-@pytest.mark.parametrize("neuron", ["lif_box", "lif"])
-@pytest.mark.parametrize("backbone", ["convnet", "vggsnn", "resnet19"])
+@pytest.mark.parametrize(("backbone", "neuron"), PAIRS)
 def test_an_image_is_the_same_input_at_every_step(backbone, neuron):
     net = settled(network(backbone=backbone, time_steps=3, neuron=neuron).double())
     images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
@@ -173,8 +175,7 @@ def test_residual_block_adds_the_shortcut_before_the_neurons():
     assert expected.shape == (3, 2, 6, 4, 4)
 
 
-@pytest.mark.parametrize("neuron", ["lif_box", "lif"])
-@pytest.mark.parametrize("backbone", ["convnet", "vggsnn", "resnet19"])
+@pytest.mark.parametrize(("backbone", "neuron"), PAIRS)
 def test_the_gradient_reaches_every_parameter(backbone, neuron):
     net = network(backbone=backbone, neuron=neuron)
     out = net(torch.randn(4, 3, 16, 16))

@@ -227,8 +227,7 @@ def test_a_run_killed_before_its_result_only_needs_that(tiny, trained):
     pd.testing.assert_frame_equal(again.metrics, metrics, check_exact=True)
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]"])
-@pytest.mark.parametrize("checkpoint", [True, False])
+@pytest.mark.parametrize(("content", "checkpoint"), [(None, True), ("{", True), ("[]", True), (None, False)])
 def test_an_interrupted_run_with_a_lost_or_damaged_config_is_continued(
     tiny, trained, caplog, checkpoint, content
 ):
