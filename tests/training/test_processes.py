@@ -94,7 +94,7 @@ def write_step(config: RunConfig, file: Path, dtype: torch.dtype, norms: bool) -
 
 
 @pytest.mark.parametrize("count", [2, *too_long(4)])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float64, *too_long(torch.float32)])
 @pytest.mark.parametrize(
     ("loss", "changes"),
     [
