@@ -277,9 +277,9 @@ def test_compiled_and_plain_agree_to_the_bit(neuron, still, shape):
     assert torch.equal(results[0][1], results[1][1])
 
 
-def test_many_steps_in_bf16_compiled_agree_to_the_bit():
-    current = (1.5 * torch.randn(11, 3, 5)).bfloat16()
-    weight = torch.randn(11, 3, 5).bfloat16()
+def test_steps_in_bf16_compiled_agree_to_the_bit():
+    current = (1.5 * torch.randn(4, 3, 5)).bfloat16()
+    weight = torch.randn(4, 3, 5).bfloat16()
     results = []
     for compiled in (False, True):
         x = current.clone().requires_grad_()
