@@ -5,7 +5,7 @@ import pkgutil
 import re
 import runpy
 import tomllib
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -42,13 +42,18 @@ def test_the_table_is_that_of_the_reference_runs(loss):
     assert stated == pytest.approx(run.accuracy_by_step["cumulative"].tolist(), abs=0.0051)
 
 
-def digits():
-    return statistics.main_variants(statistics.settings(load_runs(REFERENCE))["digits-convnet-T4"])
+MOVING, DIGITS = "moving_digits-simulated-convnet-T4", "digits-convnet-T4"
 
 
-def test_the_digits_table_is_that_of_the_reference_runs():
-    rows = digits()
-    assert rows["seed"].value_counts().to_dict() == dict.fromkeys(range(10), 7)
+@cache
+def main_runs(setting):
+    return statistics.main_variants(statistics.settings(load_runs(REFERENCE))[setting])
+
+
+@pytest.mark.parametrize(("setting", "seeds"), [(MOVING, 3), (DIGITS, 10)])
+def test_the_tables_with_intervals_are_those_of_the_reference_runs(setting, seeds):
+    rows = main_runs(setting)
+    assert rows["seed"].value_counts().to_dict() == dict.fromkeys(range(seeds), 7)
     table = tables.results_table(statistics.compare(runs.gather(rows, "accuracy_by_step")))
     for line in tables.markdown(table, "").strip().splitlines():
         assert " ".join(line.split()) in " ".join(RESULTS.split()), line
@@ -69,24 +74,22 @@ def test_the_event_table_is_that_of_the_reference_runs(loss):
     assert stated == pytest.approx([value for pair in zip(*steps, strict=True) for value in pair], abs=0.51)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [*LOSSES, "tsd"])
 def test_the_table_of_the_readme_is_the_mean_of_the_reference_runs(loss):
-    (row,) = re.findall(rf"^\| `{loss}` \|((?: [\d.]+, [\d.]+ \|){{3}})$", README, re.M)
+    (row,) = re.findall(rf"^\| `{loss}` \|((?: (?:[\d.]+, [\d.]+ )?\|){{4}})$", README, re.M)
     stated = [float(number) for number in re.findall(r"[\d.]+", row)]
-    table = digits()
-    of_each = [
-        [load_run(REFERENCE / f"cifar10-jpeg-{loss}")],
-        [load_run(REFERENCE / f"nmnist-small-{loss}{seed}") for seed in ("", "-s1")],
-        [load_run(path) for path in table[table["loss"] == loss]["path"]],
-    ]
-    means = [np.mean([run.accuracy_by_step["cumulative"].iloc[[0, -1]] for run in of], 0) for of in of_each]
+    of_each = [REFERENCE.glob(name) for name in (f"cifar10-jpeg-{loss}", f"nmnist-small-{loss}*")]
+    of_each += [table[table["loss"] == loss]["path"] for table in map(main_runs, (MOVING, DIGITS))]
+    of_each = [[load_run(path).accuracy_by_step["cumulative"].iloc[[0, -1]] for path in of] for of in of_each]
+    means = [np.mean(of, 0) for of in of_each if of]
     assert stated == pytest.approx(np.concatenate(means), abs=0.051)
 
 
 def test_the_readme_says_how_many_runs_and_samples():
     (row,) = re.findall(r"^\| n: seeds, test samples \|(.*)\|$", README, re.M)
     counted = []
-    for start in ("cifar10-jpeg-ce", "nmnist-small-ce", "digits-convnet-ce-T4-s"):
+    starts = ("cifar10-jpeg-ce", "nmnist-small-ce", "moving_digits-convnet-ce-T4-s", "digits-convnet-ce-T4-s")
+    for start in starts:
         found = [path for path in REFERENCE.iterdir() if path.name.startswith(start)]
         config = json.loads((found[0] / "config.json").read_text())
         counted.append(f"{len(found)}, {config['data']['images']['test']:,}")
