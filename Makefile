@@ -44,8 +44,8 @@ figures: setup
 	export OMP_WAIT_POLICY=passive; draw similarity & draw figures; figures=$$?; wait $$! && exit $$figures
 	@echo "$(FIGURES)/index.html shows $$(find $(FIGURES) -name '*.txt' | wc -l) figures"
 
-# Executed notebooks as HTML in docs/: make pages PAGES="train findings".
-PAGES ?= train
+# Executed notebooks as HTML in docs/: make pages PAGES=explore for another.
+PAGES ?= train findings
 pages: setup
 	@mkdir -p runs
 	@for name in $(PAGES); do \
