@@ -9,6 +9,7 @@ from tcl_lib.explore.page import png
 from tcl_lib.explore.picture import Picture
 from tcl_lib.utils.progress import watched
 
+NONE = -1  # no sample; a dropdown of ipywidgets shows nothing for None
 LOOKS = {"layout": {"width": "350px"}, "style": {"description_width": "100px"}}
 
 
@@ -93,10 +94,10 @@ class Explorer:
                 self._choose_data()
             elif change["owner"] in (self.left, self.right):
                 self._choose_runs()
-            elif change["owner"] is self.one_right and self.one_right.value is not None:
+            elif change["owner"] is self.one_right and self.one_right.value != NONE:
                 self.sample.value = self.one_right.value
             elif change["owner"] is self.sample:
-                self.one_right.value = None
+                self.one_right.value = NONE
             self._draw()
         finally:
             self._quiet = False
@@ -115,7 +116,7 @@ class Explorer:
         count = len(models[0].samples.labels)
         self.sample.max = count - 1
         self._choose_runs()
-        found = [sample for _, sample in self.one_right.options if sample is not None]
+        found = [sample for _, sample in self.one_right.options if sample != NONE]
         first = self._first if self._first is not None else (found or [0])[0]
         if not 0 <= first < count:
             raise ValueError(f"sample={first}: must be from 0 to {count - 1}")
@@ -124,5 +125,5 @@ class Explorer:
     def _choose_runs(self) -> None:
         """Show what tells the two networks apart."""
         left, right = (picture.model for picture in self._shown())
-        self.one_right.options = [("choose", None), *gallery_options(left, right)]
+        self.one_right.options = [("choose", NONE), *gallery_options(left, right)]
         self.gallery.value = png(draw_gallery(left, right))
