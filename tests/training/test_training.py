@@ -489,7 +489,7 @@ def load_result(path: Path) -> dict:
     return json.loads((path / layout.RESULT).read_text())
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed", *too_long("32-true")])
+@pytest.mark.parametrize("precision", ["32-true", *too_long("bf16-mixed")])
 def test_a_run_goes_on_with_the_number_of_threads_that_it_was_begun_with(
     tiny, monkeypatch, caplog, two_threads, precision
 ):
