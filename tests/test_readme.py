@@ -50,7 +50,7 @@ def main_runs(setting):
     return statistics.main_variants(statistics.settings(load_runs(REFERENCE))[setting])
 
 
-@pytest.mark.parametrize(("setting", "seeds"), [(MOVING, 3), (DIGITS, 10)])
+@pytest.mark.parametrize(("setting", "seeds"), [(MOVING, 5), (DIGITS, 10)])
 def test_the_tables_with_intervals_are_those_of_the_reference_runs(setting, seeds):
     rows = main_runs(setting)
     assert rows["seed"].value_counts().to_dict() == dict.fromkeys(range(seeds), 7)
