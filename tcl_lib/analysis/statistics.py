@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
+from scipy.special import stdtrit  # scipy.stats would take a second to import
 
 from tcl_lib import runs
 from tcl_lib.registry import LOSS_PARAMETERS, LOSSES
@@ -89,7 +89,7 @@ def t_interval(values: np.ndarray) -> Interval:
     count = len(values)
     if count < 2:
         return Interval(np.nan, np.nan)
-    half = student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
+    half = stdtrit(count - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(count)
     return Interval(np.mean(values) - half, np.mean(values) + half)
 
 

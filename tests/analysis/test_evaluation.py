@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from conftest import too_long
 from sklearn.metrics import accuracy_score
@@ -32,13 +33,13 @@ def test_accuracy_by_hand():
     assert table["instantaneous"].tolist() == [50, 50, 50]
 
 
-def test_the_interval_is_wilson_s():
-    labels = torch.tensor([0] * 80 + [1] * 20)
+@pytest.mark.parametrize("correct", [0, 1, 80, 99, 100])
+def test_stepwise_accuracy_has_wilson_s_interval_of_scipy(correct):
+    labels = torch.tensor([0] * correct + [1] * (100 - correct))
     (row,) = stepwise_accuracy(torch.tensor([1.0, 0.0]).expand(1, 100, 2), labels).itertuples()
-    z, n, share = 1.959964, 100, 0.8
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
-    assert (row.low, row.high) == pytest.approx((100 * (middle - half), 100 * (middle + half)), abs=1e-4)
+    expected = scipy.stats.binomtest(correct, 100).proportion_ci(method="wilson")
+    assert (row.low, row.high) == pytest.approx((100 * expected.low, 100 * expected.high), abs=1e-12)
+    assert 0 <= row.low < row.high <= 100
 
 
 def test_accuracy_against_scikit_learn():
