@@ -3,14 +3,14 @@
 Everything is imported when it is used: `import tcl_lib` loads no torch.
 """
 
+import pkgutil
+
 import lazy_loader
 
 _getattr, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        *("config", "registry", "registration", "neurons", "fused", "backbones", "losses", "stepwise"),
-        *("data", "runs", "training", "analysis", "figures", "explore", "export", "sharing", "utils"),
-    ],
+    # train.py is a command; the attribute is the function
+    submodules=[module.name for module in pkgutil.iter_modules(__path__) if module.name != "train"],
     submod_attrs={
         "config": ["RunConfig"],
         "registry": ["import_plugin"],

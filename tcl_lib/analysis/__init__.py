@@ -4,13 +4,12 @@ Loaded when used: `claims`, `comparison`, `policies`, `similarity`, `statistics`
 no torch.
 """
 
+import pkgutil
+
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        *("activity", "claims", "comparison", "evaluation", "policies", "recalibration", "robustness"),
-        *("similarity", "statistics", "stopping", "tables", "trace", "tsne"),
-    ],
+    submodules=[module.name for module in pkgutil.iter_modules(__path__)],
     submod_attrs={"policies": ["anytime", "frontier"], "stopping": ["stop_when_sure"]},
 )
