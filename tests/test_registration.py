@@ -419,7 +419,7 @@ def test_plugin_is_imported_where_a_config_arrives_in_another_process(plugin, tm
 def test_registered_loss_and_backbone_train_and_appear_everywhere(tiny, tmp_path):
     register()
     tcl_lib.register_backbone("narrow", narrow)
-    shared = tiny(backbone="narrow", stem_width=8, train_size=400).to_dict()
+    shared = tiny(backbone="narrow", stem_width=8, train_size=200).to_dict()
     shared = {
         name: shared[name]
         for name in ("backbone", "stem_width", "runs_dir", "train_size", "epochs", "device")

@@ -95,6 +95,7 @@ def test_the_benchmark_s_cell_is_its_parameters():
     assert Benchmark(**inspected) == Benchmark()
 
 
+@pytest.mark.soak
 def test_the_benchmark_runs_and_writes_its_table(tmp_path):
     few = "{time_steps: [1, 4], precisions: [32-true], long_time_steps: 4, libraries: []}"
     small = {"folder": tmp_path, "batch_size": 16, "image_size": 8, "rounds": 2}
@@ -119,7 +120,7 @@ def test_train_runs_with_every_loss(tmp_path, loss, epochs):
         "loss": loss,
         "epochs": epochs,
     }
-    out = papermill(tmp_path, small | {"epochs": epochs})
+    out = papermill(tmp_path, small, cwd=tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()
     run = load_run(folder)
     assert run.config.loss == loss
@@ -133,9 +134,10 @@ def test_train_runs_with_every_loss(tmp_path, loss, epochs):
     assert out.stat().st_size < 270_000
 
 
-def test_train_runs_on_event_data_from_any_folder(tmp_path):
+@pytest.mark.soak
+def test_train_runs_on_event_data(tmp_path):
     small = {"runs_dir": tmp_path / "runs", "train_size": 96, "batch_size": 32, "time_steps": 2, "epochs": 2}
-    out = papermill(tmp_path, small | {"dataset": "moving_digits", "loss": "ce"}, cwd=tmp_path)
+    out = papermill(tmp_path, small | {"dataset": "moving_digits", "loss": "ce"})
     (folder,) = (tmp_path / "runs").iterdir()
     assert len(load_run(folder).metrics) == 2
     text, pictures, errors = outputs(out)
@@ -168,8 +170,9 @@ SHOWN = ("select", "figures_dir", "preset", "width")  # the same in every notebo
 HASH = "[0-9a-f]{6}"  # of what is not the default
 
 # What makes an ablation of seconds.
-SMALL = {"train_size": 400, "epochs": 3}
+SMALL = {"train_size": 300, "epochs": 2}
 LISTS = {"losses": ["ce", "tcl"], "seeds": [0, 1], "time_steps": [2], "batch_size": [32]}
+WIDTH = {"width": 89}  # one, in half the time of two
 VARIED = {"temperature": [0.1, 0.5], "positives": [["class"], ["class", "time"]]}
 
 
@@ -181,7 +184,7 @@ def ablation(tmp_path_factory):
     config, *_ = tcl_lib.grid(**SMALL, **LISTS, runs_dir=str(folder / "runs"))
     before = {path: path.stat().st_mtime_ns for path in tcl_lib.train(config, verbose=False).path.iterdir()}
     lists = ("-y", json.dumps(LISTS | VARIED))
-    found = outputs(papermill(folder, places(folder) | SMALL, *lists, notebook="ablation"))
+    found = outputs(papermill(folder, places(folder) | SMALL | WIDTH, *lists, notebook="ablation"))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     (folder / "runs" / "empty").rmdir()
     return folder, found
@@ -204,18 +207,18 @@ def test_the_ablation_trains_what_is_missing_in_its_grid_and_shows_it(ablation):
     assert written == {"accuracy-by-step", "sensitivity", "positives"}
     assert {path.name for path in setting.glob("results.*")} == {"results.md", "results.tex"}
     index = (folder / "figures" / "index.html").read_text()
-    assert all(f'src="{setting.name}/{name}-183mm.png"' in index for name in written)
+    assert all(f'src="{setting.name}/{name}-89mm.png"' in index for name in written)
     assert f'href="{setting.name}/results.tex"' in index
 
 
 @pytest.mark.parametrize("notebook", ["similarity", "figures", "findings"])
 def test_a_reading_notebook_runs_no_network(ablation, notebook):
     folder, _ = ablation
-    width = {} if notebook == "findings" else {"width": 89}  # one, in half the time of two
+    width = {} if notebook == "findings" else WIDTH
     out = papermill(folder, places(folder) | width, notebook=notebook)
     text, pictures, errors = outputs(out)
     shown = {"similarity": 7, "figures": 7, "findings": 2}[notebook]
-    words = f"digits-convnet-T2-{HASH}: 4 of 10 runs of Digits, convnet, T = 2, train size 400"
+    words = f"digits-convnet-T2-{HASH}: 4 of 10 runs of Digits, convnet, T = 2, train size 300"
     assert re.match(words, text)
     assert len(pictures) == shown
     assert errors == ""
