@@ -66,7 +66,7 @@ class RunConfig:
         warmup_epochs: epochs over which the learning rate rises.
         micro_batches: parts that the network sees a batch in; more need less memory and more time.
         precision: float32 (32-true) or bfloat16 autocast (bf16-mixed); auto becomes the faster one here.
-        compile: compile the neurons: on, off, or auto: if the run is long enough; on a GPU always.
+        compile: compile the neurons: on, off, or auto: where it saves time; on a GPU always.
         tf32: let a GPU round the factors of float32 products to 10 bits (TF32), which is faster.
         device: where to train.
         data_on_device: keep the training samples in the memory of a GPU where they fit.

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from collections import Counter
 from time import perf_counter
 
 import torch
@@ -19,10 +20,12 @@ TIMED_STEPS = 8
 # Compiling pays where the rest of the run takes longer than this for each of its time steps: on two cores
 # of a CPU it costs 30 s at T = 4 and 3 min at T = 32, and a step at T = 4 then takes 93 ms instead of 246.
 SECONDS_PER_TIME_STEP = 30
+# Seconds of this process's runs without compiling, by T: the runs of a grid share what is compiled.
+_uncompiled: Counter[int] = Counter()
 
 
 class Compilation:
-    """Compiles a network's neurons at once (on), if the run is long enough (auto), or never (off).
+    """Compiles a network's neurons at once (on), where it saves time (auto), or never (off).
 
     On a GPU `auto` is `on`: compiled neurons may round otherwise there, and the clock must not decide that.
     """
@@ -45,8 +48,10 @@ class Compilation:
         if self._done == 1 + TIMED_STEPS:
             pace = (perf_counter() - self._started) / TIMED_STEPS
             rest = pace * (self._steps - self._done)
-            if rest > SECONDS_PER_TIME_STEP * self._config.time_steps:
-                log.info("%.0f min to go at this pace: compiling the neurons first", rest / 60)
+            time_steps = self._config.time_steps
+            _uncompiled[time_steps] += rest
+            if _uncompiled[time_steps] > SECONDS_PER_TIME_STEP * time_steps:
+                log.info("%.1f min to go at this pace: compiling the neurons first", rest / 60)
                 self._compile()
 
     def _compile(self) -> None:

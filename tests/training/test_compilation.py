@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ from tcl_lib.training import compilation
 from tcl_lib.training.compilation import TIMED_STEPS, Compilation, compile_neurons
 
 
-def compiled_after(config, steps, monkeypatch, seconds_a_step):
-    """Whether a layer is compiled after the first steps of a run of `steps`, at this pace."""
+def compiled_after(config, steps, monkeypatch, seconds_a_step, before=()):
+    """Whether a layer is compiled after the first steps of a run of `steps` at this pace."""
+    monkeypatch.setattr(compilation, "_uncompiled", Counter(before))
     clock = iter([0.0, seconds_a_step * TIMED_STEPS])
     monkeypatch.setattr(compilation, "perf_counter", lambda: next(clock))
     layer = Spiking(lif_box_neuron())
@@ -37,6 +39,11 @@ def test_auto_compiles_what_takes_long(tiny, monkeypatch, caplog, steps, seconds
     assert compiled_after(config, steps, monkeypatch, seconds) == long_enough
     said = "min to go at this pace: compiling the neurons first" in caplog.text
     assert said == long_enough
+
+
+@pytest.mark.parametrize(("before", "compiled"), [({2: 0.0}, False), ({2: 59.0}, True), ({4: 500.0}, False)])
+def test_auto_compiles_what_many_runs_of_a_process_share(tiny, monkeypatch, before, compiled):
+    assert compiled_after(tiny(), 20, monkeypatch, 0.1, before) == compiled  # it has 1.1 s to go
 
 
 @pytest.mark.parametrize(("how", "compiled"), [("on", True), ("off", False)])
