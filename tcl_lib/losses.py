@@ -146,18 +146,9 @@ def positive_mask(
     for relation in positives:
         if relation not in RELATIONS:
             raise ValueError(f"positives={list(positives)}: must be any of {list(RELATIONS)}")
-    samples = torch.arange(len(labels), device=labels.device)
-    shape = (time_steps, views, len(labels))
-    time, view, sample = (
-        index.flatten()
-        for index in torch.meshgrid(
-            torch.arange(time_steps, device=labels.device),
-            torch.arange(views, device=labels.device),
-            samples,
-            indexing="ij",
-        )
-    )
-    label = labels.expand(shape).flatten()
+    counts = (time_steps, views, len(labels))
+    time, view, sample = torch.cartesian_prod(*(torch.arange(n, device=labels.device) for n in counts)).T
+    label = labels[sample]
     mask = _pairwise_equal(label) & ~torch.eye(len(label), dtype=torch.bool, device=labels.device)
     for relation, index in (("class", sample), ("time", time), ("view", view)):
         if relation not in positives:
