@@ -166,7 +166,8 @@ def _of_classes(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, n
 def _scaled(features: np.ndarray, largest: float | None) -> np.ndarray:
     """Return the features centred and of length 1 at each step; NaN where they are rounding errors."""
     x = features.astype(np.float64)
-    noise = 1e-14 * (np.abs(x).max(initial=0) if largest is None else largest) * x[0].size
+    largest = float(np.abs(x).max(initial=0) if largest is None else largest)  # of float16 features, too
+    noise = 1e-14 * largest * x[0].size
     x = x - x.mean(1, keepdims=True)
     scale = np.sqrt(np.square(x).sum((1, 2), keepdims=True))
     return np.divide(x, scale, out=np.full_like(x, np.nan), where=scale > noise)

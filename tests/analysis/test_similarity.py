@@ -143,6 +143,16 @@ def test_stored_features_are_computed_in_full_precision(features, labels, kind):
     assert linear_cka(stored)[0, 1] == pytest.approx(direct_cka(*stored[:2].astype(np.float64)), abs=1e-12)
 
 
+@pytest.mark.parametrize("compute", [cka, cka_debiased])
+def test_cka_of_many_float16_features_is_that_of_float64(compute):
+    """100 samples with the 4,608 features of vggsnn: their number does not fit float16."""
+    stored = np.random.default_rng(5).normal(size=(2, 100, 4608)).astype(np.float16)
+    labels = np.arange(100) % 5
+    exact = compute(stored.astype(np.float64), labels)
+    for relation, values in compute(stored, labels).items():
+        assert values == pytest.approx(exact[relation], abs=1e-12)
+
+
 def direct_hsic(x, y):
     """The unbiased HSIC by its definition (Song et al. 2012): the mean over four different samples."""
     k, m, n = x @ x.T, y @ y.T, len(x)
