@@ -13,9 +13,9 @@ from tcl_lib.config import RunConfig
 from tcl_lib.registry import CE_TERMS, LOSSES, TEMPORAL_TERMS, Backbone, Loss, Term
 from tcl_lib.utils import checks, source
 
-# Columns of tables, which a term's name must not take.
-COLUMNS = ("epoch", "loss", "lr", "seconds", "data", "run", "setting", "variant", "seed", "time_steps")
-COLUMNS += ("events", "cross_entropy", "train_accuracy")
+# Names that a function must not take: columns of tables, and the terms that are there.
+TAKEN = ("epoch", "loss", "lr", "seconds", "data", "run", "setting", "variant", "seed", "time_steps")
+TAKEN += ("events", "cross_entropy", "train_accuracy", *CE_TERMS, *TEMPORAL_TERMS)
 # What every backbone is called with.
 ARGUMENTS = ("channels", "image_size", "num_classes", "neuron", "time_steps", "projection_dim")
 
@@ -111,7 +111,7 @@ def _term(kind: str, value: Any, table: dict[str, Term | None]) -> tuple[str, Te
     arguments, rest = _arguments(kind, value, registry.TENSORS, registry.TERM_PARAMETERS)
     name = value.__name__
     other = TEMPORAL_TERMS if table is CE_TERMS else CE_TERMS
-    if name in other or name in COLUMNS or name.startswith(("validation_", "firing_rate_")):
+    if name in other or name in TAKEN or name.startswith(("validation_", "firing_rate_")):
         raise ValueError(f"{kind}={name}: the name is taken; give the function another")
     if not {"logits", "embeddings"} & set(arguments):
         raise ValueError(f"{name}: must take logits or embeddings")
@@ -144,11 +144,12 @@ def _arguments(
             raise ValueError(f"{function.__name__}: {name} must be an argument that is given by name")
         if name not in (*fixed, *parameters):
             raise ValueError(f"{function.__name__}: {checks.unknown(name, [*fixed, *parameters])}")
-        found[name] = argument.default
+        found[name] = given = argument.default
         default = RunConfig.default(name) if name in parameters else None
-        if default is not None and argument.default not in (argument.empty, default):
+        given = list(given) if isinstance(given, tuple) else given
+        if default is not None and given not in (argument.empty, default):
             raise ValueError(
-                f"{function.__name__}: {name}={argument.default!r} never applies, RunConfig has {default!r};"
+                f"{function.__name__}: {name}={given!r} never applies, RunConfig has {default!r};"
                 " leave the default out"
             )
     return found, rest

@@ -27,7 +27,7 @@ def last_ce(logits, labels):
     return losses.ce(logits[-1:], labels)
 
 
-def drawn(embeddings, labels, positives, temperature=0.5):
+def drawn(embeddings, labels, positives=("class", "time", "view"), temperature=0.5):
     return losses.temporal_contrastive_loss(embeddings, labels, temperature, positives)
 
 
@@ -136,6 +136,7 @@ def contrastive(logits):
         ({"temporal_term": nothing}, "nothing: must take logits or embeddings"),
         ({"temporal_term": loss}, "temporal_term=loss: the name is taken; give the function another"),
         ({"ce_term": contrastive}, "ce_term=contrastive: the name is taken; give the function another"),
+        ({"temporal_term": contrastive}, "temporal_term=contrastive: the name is taken; give the function"),
         ({"ce_term": last_ce, "temporal_term": last_ce}, "temporal_term=last_ce: is the cross-entropy too"),
         ({"temporal_term": nn.CrossEntropyLoss()}, "temporal_term=CrossEntropyLoss(): must be a function"),
     ],
@@ -289,10 +290,10 @@ def no_network(channels, image_size, num_classes, **options):
 
 CELL = """
 import tcl_lib
-scale = {scale}
+scale, power = {scale}, {power}
 
-def scaled(values):
-    return {factor} * values
+def scaled(values, power=power):
+    return {factor} * values**power
 
 def mine(logits):
     return scale * scaled(logits).mean()
@@ -307,26 +308,40 @@ def run_cell(text: str) -> None:
 
 def test_registered_loss_of_a_cell_is_another_run_with_other_code():
     names = []
-    for content in ({"scale": 1, "factor": 2}, {"scale": 2, "factor": 2}, {"scale": 1, "factor": 3}):
-        run_cell(CELL.format(**content))
-        run_cell(CELL.format(**content))  # as when a cell is run twice
+    first = {"scale": 1, "factor": 2, "power": 1}
+    for change in ({}, {"scale": 2}, {"factor": 3}, {"power": 2}):
+        run_cell(CELL.format(**first | change))
+        run_cell(CELL.format(**first | change))  # as when a cell is run twice
         names.append(RunConfig(loss="mine").name)
         assert RunConfig(loss="mine").variant == "Mine"
         assert RunConfig(loss="mine").setting == RunConfig(loss="ce").setting
         del LOSSES["mine"], TEMPORAL_TERMS["mine"]
-    assert len(set(names)) == 3
+    assert len(set(names)) == 4
     assert all(name.startswith("digits-convnet-mine-T4-s0-") for name in names)
 
 
 def test_registered_loss_of_a_changed_cell_is_refused():
-    run_cell(CELL.format(scale=1, factor=2))
+    run_cell(CELL.format(scale=1, factor=2, power=1))
     with pytest.raises(ValueError, match=r"'mine': is registered already.* restart Python if you changed it"):
-        run_cell(CELL.format(scale=1, factor=3))
+        run_cell(CELL.format(scale=1, factor=3, power=1))
+
+
+def test_register_backbone_takes_a_cell_with_a_neuron_as_default():
+    run_cell("""
+import tcl_lib
+from tcl_lib.backbones import LIF_BOX, convnet
+
+def of_a_cell(channels, image_size, num_classes=10, neuron=LIF_BOX, **options):
+    return convnet(channels, image_size, num_classes, neuron=neuron, **options)
+
+tcl_lib.register_backbone("of_a_cell", of_a_cell)
+""")
+    assert len(RunConfig(backbone="of_a_cell").code["backbone"]) == 64
 
 
 def test_register_loss_refuses_a_cell_that_reads_a_tensor():
     with pytest.raises(ValueError, match="mine: reads scale, a Tensor; define it in a file"):
-        run_cell("import torch\n" + CELL.format(scale="torch.ones(1)", factor=1))
+        run_cell("import torch\n" + CELL.format(scale="torch.ones(1)", factor=1, power=1))
 
 
 PLUGIN = """

@@ -19,7 +19,7 @@ def of_function(function: FunctionType) -> str:
     """Return a hash of what a function is made of.
 
     For a function of a file it is the SHA-256 of the file. For one of a notebook's cell it covers its source,
-    the functions of the notebook that it calls, and the values that it reads.
+    the functions of the notebook that it calls, and the values that it reads, also as defaults.
 
     Raises ValueError where the source cannot be read, and for a value that is not plain, such as a tensor.
     """
@@ -43,6 +43,9 @@ def _parts(function: FunctionType, seen: list[FunctionType]) -> list[str]:
         ) from None
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     values = dict(zip(function.__code__.co_freevars, cells, strict=True))
+    if len(seen) > 1:  # the first function is given all its arguments
+        arguments = inspect.signature(function).parameters.values()
+        values |= {each.name: each.default for each in arguments if each.default is not each.empty}
     values |= {name: function.__globals__[name] for name in _read(function.__code__, function.__globals__)}
     for name, value in sorted(values.items()):
         if inspect.ismodule(value):
