@@ -51,10 +51,10 @@ def test_recipe_trains_two_steps_on_data_of_its_shape(path):
 
 
 @pytest.mark.parametrize("path", PARAMETERS, ids=lambda path: path.stem)
-def test_recipe_has_the_name_of_its_setting_and_says_what_it_costs(path):
+def test_recipe_is_accepted_has_the_name_of_its_setting_and_says_what_it_costs(path):
     text = path.read_text()
+    config = RunConfig(**yaml.safe_load(text))
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert len(comments) >= 2
     assert "costs" in " ".join(comments)
-    assert path.stem.replace("-", "_").startswith(yaml.safe_load(text)["dataset"])
-    assert path.stem.endswith(yaml.safe_load(text)["backbone"])
+    assert path.stem.replace("-", "_") == f"{config.dataset}_{config.backbone}"
