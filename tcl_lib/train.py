@@ -41,12 +41,15 @@ def parameters(arguments: list[str]) -> dict[str, Any]:
     add("-r", "--parameters_raw", **pair, help="text, whatever it looks like")
     options = parser.parse_args(arguments)
     found: dict[str, Any] = {}
-    for content in [
-        *map(read_yaml_file, options.parameters_file),
-        *map(yaml.safe_load, options.parameters_yaml),
-    ]:
+    given = [(file, read_yaml_file, file) for file in options.parameters_file]
+    given += [(f"-y {text!r}", yaml.safe_load, text) for text in options.parameters_yaml]
+    for name, read, source in given:
+        try:
+            content = read(source)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{name}: {error}") from None
         if not isinstance(content, dict):
-            raise ValueError(f"{content!r}: must be parameters, a line each as 'name: value'")
+            raise ValueError(f"{name}: must hold parameters, a line each as 'name: value'")
         found |= content
     found |= {name: value(text) for name, text in options.parameters}
     return found | dict(options.parameters_raw)
@@ -61,7 +64,7 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError, yaml.YAMLError) as error:
+    except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError) as error:
         # each process ends with the error; the first says it
         rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
         sys.exit(f"error: {' '.join(str(error).split())}" if rank == "0" else 1)

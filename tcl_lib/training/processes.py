@@ -10,7 +10,8 @@ import pickle
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -33,7 +34,7 @@ from tcl_lib.data.batches import part_of
 from tcl_lib.training.collectives import gathered
 from tcl_lib.training.interruption import Interruption
 from tcl_lib.utils import notebooks
-from tcl_lib.utils.devices import find_device, threads
+from tcl_lib.utils.devices import check_fork, find_device, threads
 
 T = TypeVar("T")
 
@@ -51,17 +52,21 @@ def environment() -> ClusterEnvironment | None:
 
 
 def check(config: RunConfig) -> None:
-    """Raise ValueError where the machine, or what started this process, does not fit `devices`."""
+    """Raise ValueError where the machine, or what started this process, does not fit `devices`.
+
+    Raises RuntimeError in a fork that would wait for ever (`check_fork`).
+    """
+    check_fork()
     given = f"devices={config.devices}, num_nodes={config.num_nodes}"
-    started = environment()
-    if isinstance(started, TorchElasticEnvironment) and started.world_size() != config.processes:
-        raise ValueError(
-            f"{given}: torchrun started {started.world_size()} processes; devices is for each node"
-        )
+    started, by = environment(), None
+    if isinstance(started, TorchElasticEnvironment):
+        by = "torchrun"
+    elif isinstance(started, SLURMEnvironment) and config.processes > 1:  # else tasks that train a run each
+        by = "srun"
+    if by and started.world_size() != config.processes:
+        raise ValueError(f"{given}: {by} started {started.world_size()} processes; devices is for each node")
     if config.processes == 1:
         return
-    if isinstance(started, SLURMEnvironment) and started.world_size() != config.processes:
-        raise ValueError(f"{given}: srun started {started.world_size()} processes; devices is for each node")
     if started is None and config.num_nodes > 1:
         raise ValueError(f"{given}: start a run on several machines with torchrun or srun (docs/scaling.md)")
     kind = find_device(config.device).type
@@ -90,40 +95,47 @@ def start(config: RunConfig, function: Callable, *arguments: Any) -> None:
     errors = multiprocessing.get_context("spawn").SimpleQueue()
     shares = max(1, threads() // config.devices)
     shown = bool(logging.getLogger("tcl_lib").handlers)
-    workers = multiprocessing.start_processes(
-        _work,
-        (LightningEnvironment().main_port, shares, shown, errors, function, *arguments),
-        config.devices,
-        join=False,
-    )
+    work = pickle.dumps((function, arguments))
+    port = LightningEnvironment().main_port
+    given = port, shares, shown, errors, work
+    failures = multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException
+
+    def wait() -> None:
+        while not workers.join(grace_period=GRACE):
+            pass
 
     def stop() -> None:
         os.kill(workers.pids()[0], signal.SIGTERM)  # the others learn of it from the first
-        for process in workers.processes:
-            process.join()
+        with suppress(*failures):  # or are ended, where it had no time to tell them
+            wait()
 
     try:
-        with Interruption(stop):
-            while not workers.join(grace_period=GRACE):
-                pass
-    except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException):
+        with Interruption(stop) as interruption:
+            with interruption.held():
+                workers = multiprocessing.start_processes(_work, given, config.devices, join=False)
+            wait()
+    except failures as failure:
         codes = [process.exitcode for process in workers.processes]
-        killed = [number for number, code in enumerate(codes, start=1) if code == -signal.SIGKILL]
+        killed = [number for number, code in enumerate(codes) if code == -signal.SIGKILL]
         if not killed and not errors.empty():
             raise pickle.loads(errors.get()) from None
+        number = (killed or [failure.error_index])[0]
+        code = codes[number]
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         raise RuntimeError(
-            f"{config.run_path}: process {(killed or [1])[0]} of {config.devices} was ended by"
-            f" {signal.Signals(max(-min(codes), 1)).name}; start the run again to continue it"
+            f"{config.run_path}: process {number + 1} of {config.devices} {how};"
+            " start the run again to continue it"
         ) from None
 
 
-def _work(rank: int, port: int, count: int, shown: bool, errors, function: Callable, *arguments: Any) -> None:
+def _work(rank: int, port: int, count: int, shown: bool, errors, work: bytes) -> None:
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(count)
     if shown:
         notebooks.show_messages()
     try:
+        function, arguments = _arrived(work)
         function(*arguments)
     except Exception as error:
         try:
@@ -131,6 +143,13 @@ def _work(rank: int, port: int, count: int, shown: bool, errors, function: Calla
         except (TypeError, AttributeError, pickle.PicklingError):
             errors.put(pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}")))
         raise
+
+
+def _arrived(work: bytes) -> tuple[Callable, tuple]:
+    try:
+        return pickle.loads(work)
+    except ValueError as error:
+        raise ValueError(f"{error} (another process knows losses and backbones by `plugin`)") from None
 
 
 class Processes:
@@ -145,7 +164,10 @@ class Processes:
         self.part, self.is_first = (0, self.count), True
         if self.count > 1:
             self.fabric.launch()
-            self._control = distributed.new_group(backend="gloo")  # between processors: no GPU is waited for
+            # Between processors: no GPU is waited for. What the first does alone may take longer than torch
+            # lets the others wait: a download, or the evaluation of a large test set.
+            self._control = distributed.new_group(backend="gloo")
+            self._patient = distributed.new_group(timeout=timedelta(days=30), backend="gloo")
             self.part = self.fabric.global_rank, self.count
             self.is_first = self.fabric.is_global_zero
             if not self.is_first:
@@ -181,7 +203,7 @@ class Processes:
                 error = raised
         if self.count > 1:
             sent = [(result, error)]
-            distributed.broadcast_object_list(sent, group=self._control)
+            distributed.broadcast_object_list(sent, group=self._patient)
             result, error = (result, error) if self.is_first else sent[0]
         if error is not None:
             raise error

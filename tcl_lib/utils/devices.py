@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import multiprocessing
 import os
 import platform
 import warnings
@@ -13,6 +14,7 @@ import torch
 from joblib import cpu_count
 from lightning_fabric import Fabric
 
+IMPORTED_BY = os.getpid()  # of a process that was forked, another
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -77,6 +79,16 @@ def threads() -> int:
     count = torch.get_num_threads()
     limit = os.environ.get("OMP_THREAD_LIMIT", "")  # which torch does not count
     return min(count, int(limit)) if limit.isdigit() and int(limit) else count
+
+
+def check_fork() -> None:
+    """Raise RuntimeError in a fork of the process that loaded torch: there, its threads may wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid == IMPORTED_BY and threads() > 1:
+        raise RuntimeError(
+            f"a forked process cannot train with {threads()} threads: start it afresh, as by"
+            " ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn'))"
+        )
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Grids of runs: which runs they are, and that one that fails stops no other."""
 
 import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from conftest import messages
 from tcl_lib import RunConfig, data, grid, train, train_grid
 from tcl_lib.runs import layout
 from tcl_lib.training import grids
+from tcl_lib.utils.devices import use_threads
 
 
 def described(configs):
@@ -136,6 +139,17 @@ def test_where_all_fail_the_grid_does(small, tmp_path):
     ):
         train_grid(configs)
     assert not list(configs[0].run_path.parent.glob("*"))
+
+
+def test_train_grid_names_a_fork_that_would_wait_for_ever(small):
+    """Threads that torch computed with are not there in a fork."""
+    with (
+        use_threads(2),
+        ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor,
+        pytest.raises(RuntimeError, match="none of the 1 runs"),
+        pytest.warns(UserWarning, match=r"a forked process cannot train with 2 threads: .*'spawn'"),
+    ):
+        train_grid(grid(**small), executor)
 
 
 def test_an_interrupt_stops_the_grid(small, monkeypatch):

@@ -3,6 +3,7 @@
 import importlib
 import multiprocessing
 import os
+import re
 import runpy
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -17,8 +19,10 @@ import pandas as pd
 import pytest
 import torch
 from conftest import too_long
+from torch import distributed
 from torch.testing import assert_close
 
+import tcl_lib
 from tcl_lib import RunConfig, build_network, load_data, load_run, train
 from tcl_lib.data import training_batches
 from tcl_lib.runs import checkpoints, layout
@@ -239,6 +243,56 @@ def test_train_starts_the_processes_and_waits_for_them(tmp_path, of_one):
     assert_alike(config.run_path, of_one)
 
 
+def wait_for_the_first(config: RunConfig) -> None:
+    distributed.distributed_c10d.default_pg_timeout = timedelta(seconds=0.5)
+    assert Processes(config).first(lambda: time.sleep(1.5) or 3) == 3
+
+
+def test_first_is_waited_for_longer_than_for_a_step(tmp_path):
+    """Such as a download, or the evaluation of a large test set."""
+    end(begin(2, wait_for_the_first, config_of(tmp_path, devices=2)))
+
+
+STOP = START.replace("import sys,", "import os, signal, sys, threading,").replace(
+    "    run =",
+    """\
+    def stop():
+        while len(open(f"/proc/self/task/{os.getpid()}/children").read().split()) < 3:  # and a tracker
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=stop, daemon=True).start()
+    run =""",
+)
+
+
+@pytest.mark.soak
+def test_sigterm_before_the_processes_train_ends_all_within_seconds(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(STOP)
+    command = [sys.executable, str(script), str(config_of(tmp_path, devices=2).to_dict())]
+    done = subprocess.run(command, capture_output=True, timeout=60 + 2 * processes.GRACE)
+    assert done.returncode == -signal.SIGTERM
+
+
+@pytest.mark.soak
+def test_start_says_that_another_process_does_not_know_a_loss(tmp_path, own_names):
+    def mine(logits):
+        return logits.var()
+
+    tcl_lib.register_loss("mine", label="Mine", temporal_term=mine)
+    with pytest.raises(ValueError, match=r"loss='mine': must be .*another process knows .* by `plugin`"):
+        train(config_of(tmp_path, devices=2, loss="mine"))
+
+
+@pytest.mark.soak
+def test_start_names_the_status_of_a_process_that_did_not_begin(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(START.replace('if __name__ == "__main__":', "if True:"))
+    command = [sys.executable, str(script), str(config_of(tmp_path, devices=2).to_dict())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert re.search(r"process [12] of 2 ended with status 1; start", done.stderr.splitlines()[-1])
+
+
 @pytest.mark.soak
 def test_start_raises_what_a_process_raised(tmp_path):
     missing = config_of(tmp_path, devices=2, dataset="folder", data_root=str(tmp_path / "nowhere"))
@@ -279,10 +333,15 @@ def test_command_takes_files_and_parameters_as_papermill_does(tmp_path, of_one, 
         (["-p", "sede", "3"], "unknown parameter sede, did you mean seed?"),
         (["-p", "batch_size", "64", "-p", "devices", "3"], "batch_size=64: must be a multiple of"),
         (["-f", "nothing.yaml"], "nothing.yaml"),
-        (["-y", "3"], "3: must be parameters"),
+        (["-y", "3"], "-y '3': must hold parameters"),
+        (["-f", "empty.yaml"], "empty.yaml: must hold parameters"),
+        (["-f", "broken.yaml"], "broken.yaml: mapping values are not allowed here"),
     ],
 )
-def test_command_refuses_bad_parameters_in_one_line(monkeypatch, arguments, error):
+def test_command_refuses_bad_parameters_in_one_line(monkeypatch, tmp_path, arguments, error):
+    monkeypatch.chdir(tmp_path)
+    Path("empty.yaml").touch()
+    Path("broken.yaml").write_text("loss: ce\n  seed: 3\n")
     monkeypatch.setattr(sys, "argv", ["train", *arguments])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("tcl_lib.train", run_name="__main__")
