@@ -9,11 +9,13 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +31,7 @@ from tcl_lib import RunConfig, load_runs, train
 from tcl_lib.neurons import lif, lif_synaptic
 from tcl_lib.registry import LOSSES
 from tcl_lib.utils import files, paths
-from tcl_lib.utils.devices import find_device, hardware
+from tcl_lib.utils.devices import find_device, gpu_settings, hardware
 from tcl_lib.utils.provenance import git_commit, versions
 
 MINUTES = 25  # after these the part under way is stopped
@@ -159,6 +161,7 @@ def epoch(folder: Path, size: Size) -> str:
             epochs=2,
             precision=precision,
             runs_dir=str(folder / "epoch"),
+            overwrite=True,  # a part that was stopped measures all of it again
             **size.epoch,
         )
         if device.type == "cuda":
@@ -188,12 +191,13 @@ def _share_of_convolutions(config: RunConfig, device: torch.device) -> float:
     """Return the share of the time of training steps in which the device computes convolutions."""
     step = speed.own_step(config, (3, 32, 32), device)
     steps = range(10)
-    for _ in steps:
-        step()
-    whole = sum(speed.seconds(step, device) for _ in steps)  # without the profiler, which slows steps down
-    with profile(acc_events=True) as profiler:
+    with gpu_settings(device, config.tf32):
         for _ in steps:
             step()
+        whole = sum(speed.seconds(step, device) for _ in steps)  # without the profiler, which slows steps
+        with profile(acc_events=True) as profiler:
+            for _ in steps:
+                step()
     of_device = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
     events = [event for event in profiler.key_averages() if re.match("aten::.*conv", event.key)]
     return sum(getattr(event, of_device) for event in events) / 1e6 / whole
@@ -229,10 +233,14 @@ def main(arguments: list[str] | None = None) -> int:
         if (folder / f"{name}.txt").exists():
             print(f"{name}: done before", flush=True)
         elif left > 0:  # what one part does to the GPU, or to its process, is not in the way of the next
-            try:
-                subprocess.run([*command, name], cwd=paths.CHECKOUT, timeout=left)
-            except subprocess.TimeoutExpired:
-                print(f"{name}: stopped, {MINUTES} minutes are over; start again", flush=True)
+            with subprocess.Popen([*command, name], cwd=paths.CHECKOUT, start_new_session=True) as process:
+                try:
+                    process.wait(left)
+                except subprocess.TimeoutExpired:
+                    print(f"{name}: stopped, {MINUTES} minutes are over; start again", flush=True)
+                finally:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)  # with what it started
         else:
             print(f"{name}: skipped, {MINUTES} minutes are over; start again", flush=True)
     return int(not all((folder / f"{name}.txt").exists() for name in PARTS))

@@ -26,7 +26,13 @@ from tcl_lib.training.build import build_network, build_optimizer
 from tcl_lib.training.compilation import compile_neurons
 from tcl_lib.training.step import forward_and_backward
 from tcl_lib.utils import files
-from tcl_lib.utils.devices import fast_precision, find_device, hardware, keep_freed_memory
+from tcl_lib.utils.devices import (
+    fast_precision,
+    find_device,
+    gpu_settings,
+    hardware,
+    keep_freed_memory,
+)
 from tcl_lib.utils.progress import progress_bar
 
 # Most steps have quartiles closer than this, relative to the median: on two idle machines they were 2 and 6 %
@@ -49,7 +55,10 @@ def measure(benchmark: Benchmark) -> pd.DataFrame:
     device = _device(benchmark)
     found = subjects(benchmark)
     rows = []
-    with progress_bar(len(benchmark.time_steps) * len(found) * benchmark.rounds, name="benchmark") as bar:
+    with (
+        progress_bar(len(benchmark.time_steps) * len(found) * benchmark.rounds, name="benchmark") as bar,
+        gpu_settings(device, tf32=False),
+    ):
         for steps in benchmark.time_steps:
             running = [_training_step(subject, steps, benchmark, device) for subject in found]
             quartiles, memory = _take_turns(running, benchmark.rounds, device, bar)
@@ -88,7 +97,10 @@ def measure_steps(benchmark: Benchmark, configs: dict[str, RunConfig]) -> pd.Dat
     running = [
         own_step(replace(config, **fast), benchmark.image_shape, device) for config in configs.values()
     ]
-    with progress_bar(len(configs) * benchmark.rounds, name="benchmark") as bar:
+    with (
+        progress_bar(len(configs) * benchmark.rounds, name="benchmark") as bar,
+        gpu_settings(device, tf32=False),
+    ):
         quartiles, memory = _take_turns(running, benchmark.rounds, device, bar)
     table = pd.DataFrame(quartiles, columns=["low_ms", "median_ms", "high_ms"])
     table = table.assign(peak_memory_mb=memory)[["median_ms", "low_ms", "high_ms", "peak_memory_mb"]]

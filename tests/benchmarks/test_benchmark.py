@@ -1,5 +1,6 @@
 """The benchmark measures equal networks, and reports what it measures."""
 
+from contextlib import nullcontext
 from importlib import metadata
 
 import numpy as np
@@ -172,11 +173,16 @@ def test_the_exponent_of_a_power_law():
     assert exponents(table[:1].assign(subject="ours", precision="32-true")).empty
 
 
-def test_own_steps_are_multiples_of_the_first_and_uncompiled_neurons_are_reported(monkeypatch):
+def test_measure_steps_gives_multiples_of_the_first_and_reports_uncompiled_neurons(monkeypatch):
+    settings = []
+    monkeypatch.setattr(
+        speed, "gpu_settings", lambda *given, **named: settings.append(named) or nullcontext()
+    )
     monkeypatch.setattr(speed, "compile_neurons", lambda network, device: "no compiler")
     small = Benchmark(batch_size=16, image_size=8, rounds=2, device="cpu")
     configs = {"one": small.config(1), "two": small.config(1, "stcl", micro_batches=2)}
     with pytest.warns(UserWarning, match="the neurons of tcl_lib run uncompiled: no compiler"):
         table = measure_steps(small, configs)
+    assert settings == [{"tf32": False}]  # a GPU computes as it does in training
     assert table["step"].tolist() == ["one", "two"]
     assert table["x_time"].tolist() == pytest.approx((table["median_ms"] / table["median_ms"][0]).tolist())

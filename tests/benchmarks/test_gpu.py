@@ -1,5 +1,9 @@
 """`make gpu`: on a machine without a GPU it says so, and its rehearsal does every part."""
 
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -51,6 +55,21 @@ def test_main_does_what_is_left_until_the_time_is_over(home, capsys, monkeypatch
     assert "check: skipped" in capsys.readouterr().out
     (folder / "check.txt").touch()
     assert gpu.main(["--rehearse"]) == 0
+
+
+def test_main_stops_what_a_part_has_started(home, tmp_path, monkeypatch):
+    part = tmp_path / "part"
+    part.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/pid\nwait\n")
+    part.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(part))
+    monkeypatch.setattr(gpu, "PARTS", {"check": gpu.check})
+    monkeypatch.setattr(gpu, "MINUTES", 0.01)
+    assert gpu.main(["--rehearse"]) == 1
+    stat = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    ends = time.monotonic() + 10
+    while stat.exists() and stat.read_text().split()[2] != "Z":
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 def test_spikes_counts_those_that_differ(home):
