@@ -130,11 +130,13 @@ def _arguments(
 ) -> tuple[dict[str, Any], bool]:
     """Return a function's arguments with their defaults, and whether it takes all others too (`**`).
 
-    Raises ValueError for an argument that is neither fixed nor a parameter of `RunConfig`, and for a default
-    that is not the parameter's: it would never apply.
+    Raises ValueError for an argument that is neither fixed nor a parameter of `RunConfig`, for one that the
+    function reads and does not take, and for a default that is not the parameter's: it would never apply.
     """
     if not inspect.isfunction(function) or not function.__name__.isidentifier():
         raise ValueError(f"{kind}={function!r}: must be a function with a name (def)")
+    for name in (source.read(function.__code__) - function.__globals__.keys()) & {*fixed, *parameters}:
+        raise ValueError(f"{function.__name__}: reads {name}, which is no argument of it")
     found, rest = {}, False
     for name, argument in inspect.signature(function).parameters.items():
         if argument.kind is argument.VAR_KEYWORD:

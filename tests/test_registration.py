@@ -86,6 +86,10 @@ def other_default(logits, labels, tet_lambda=0.3):
     return logits.mean()
 
 
+def undeclared(logits):
+    return (logits / temperature).mean()  # noqa: F821
+
+
 def nothing(labels):
     return labels.sum()
 
@@ -133,6 +137,7 @@ def contrastive(logits):
             {"temporal_term": other_default},
             "other_default: tet_lambda=0.3 never applies, RunConfig has 0.0; leave the default out",
         ),
+        ({"temporal_term": undeclared}, "undeclared: reads temperature, which is no argument of it"),
         ({"temporal_term": nothing}, "nothing: must take logits or embeddings"),
         ({"temporal_term": loss}, "temporal_term=loss: the name is taken; give the function another"),
         ({"ce_term": contrastive}, "ce_term=contrastive: the name is taken; give the function another"),

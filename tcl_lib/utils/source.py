@@ -46,7 +46,9 @@ def _parts(function: FunctionType, seen: list[FunctionType]) -> list[str]:
     if len(seen) > 1:  # the first function is given all its arguments
         arguments = inspect.signature(function).parameters.values()
         values |= {each.name: each.default for each in arguments if each.default is not each.empty}
-    values |= {name: function.__globals__[name] for name in _read(function.__code__, function.__globals__)}
+    values |= {
+        name: function.__globals__[name] for name in read(function.__code__) & function.__globals__.keys()
+    }
     for name, value in sorted(values.items()):
         if inspect.ismodule(value):
             continue
@@ -65,8 +67,7 @@ def _parts(function: FunctionType, seen: list[FunctionType]) -> list[str]:
     return parts
 
 
-def _read(code: CodeType, names: dict[str, Any]) -> set[str]:
+def read(code: CodeType) -> set[str]:
     """Return which global names a function reads, also in functions inside it."""
-    read = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
-    inner = [_read(constant, names) for constant in code.co_consts if isinstance(constant, CodeType)]
-    return read.union(*inner) & names.keys()
+    found = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return found.union(*(read(constant) for constant in code.co_consts if isinstance(constant, CodeType)))
