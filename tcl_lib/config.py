@@ -49,7 +49,7 @@ class RunConfig:
         ce_term: cross-entropy of the mean logits (mean), per_step, or prefix; None as the loss has it.
         temporal_term: none, contrastive, consistency or distillation; None as the loss has it.
         views: augmented views of every sample in a batch; None for 2 with stcl, else 1.
-        temporal_weight: weight of the temporal term; None for 1 with consistency, else 0.5.
+        temporal_weight: weight of the temporal term; None for 0.5 with contrastive or distillation, else 1.
         temperature: of the temporal term; None for contrastive 0.1, consistency 4, distillation 3.
         tet_lambda: weight of TET's mean-squared term in the per-step cross-entropy.
         positives: what may differ between anchor and positive: sample (class), time step, view.

@@ -209,6 +209,7 @@ def test_registered_loss_uses_the_parameters_of_its_functions():
     assert {"temperature", "positives", "projection_dim"} <= config.identity().keys()
     assert not {"time_pairs", "negatives", "tet_lambda"} & config.identity().keys()
     assert config.identity()["temperature"] == 0.5
+    assert config.identity()["temporal_weight"] == 1  # as the help of the parameter says
     assert config.identity() == RunConfig(loss="mine", temperature=0.5).identity()
     with pytest.raises(ValueError, match="negatives=False: has no effect with loss='mine'"):
         RunConfig(loss="mine", negatives=False)
