@@ -104,10 +104,10 @@ class Scheduler:
             with socket.create_connection((host.strip("[]"), int(port)), SECONDS) as connection:
                 connection.recv(1)  # Dask speaks first; its client waits for ever for one that never speaks
             return Client(self.scheduler, timeout=SECONDS)
-        except (OSError, OverflowError) as error:
+        except Exception as error:  # what Dask raises depends on what answers there
             raise ConnectionError(
                 f"scheduler={self.scheduler!r}: no Dask scheduler answers there within {SECONDS} s"
-                f" ({str(error).splitlines()[0]})"
+                f" ({(str(error) or type(error).__name__).splitlines()[0]})"
             ) from None
 
     def _slurm(self) -> Any:

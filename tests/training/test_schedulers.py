@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +251,23 @@ def test_scheduler_does_not_wait_for_a_silent_address(monkeypatch):
         with pytest.raises(ConnectionError, match=f"scheduler='{address}': no Dask scheduler answers"):
             Scheduler(address)
     assert time.monotonic() - started < 5
+
+
+def test_scheduler_refuses_the_address_of_another_server():
+    def greet():
+        with suppress(OSError):  # when the server is closed
+            while True:
+                connection, _ = server.accept()
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                greeted.append(connection)
+
+    greeted = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=greet, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=f"scheduler='{address}': no Dask scheduler answers"):
+            Scheduler(address)
+        server.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize(("scheduler", "package"), [("local", "distributed"), ("slurm", "submitit")])
