@@ -21,6 +21,7 @@ from tcl_lib.training.build import build_optimizer
 from tcl_lib.training.collectives import gathered, summed
 from tcl_lib.training.processes import Processes
 from tcl_lib.training.step import forward_and_backward
+from tcl_lib.utils.devices import gpu_settings
 
 
 def seconds(function: Callable[[], object], rounds: int, device: torch.device) -> list[float]:
@@ -93,10 +94,11 @@ def main() -> None:
         "batch norm": lambda: [summed(of) for of in 2 * moments],
         "signals": lambda: (group.agree(0), group.agree(0)),
     }
-    for name, function in parts.items():
-        low, middle, high = seconds(function, options.rounds, device)
-        if group.is_first:
-            print(f"{name:10} {1e3 * middle:9.2f} ms ({1e3 * low:.2f} to {1e3 * high:.2f})", flush=True)
+    with gpu_settings(device, config.tf32):
+        for name, function in parts.items():
+            low, middle, high = seconds(function, options.rounds, device)
+            if group.is_first:
+                print(f"{name:10} {1e3 * middle:9.2f} ms ({1e3 * low:.2f} to {1e3 * high:.2f})", flush=True)
 
 
 if __name__ == "__main__":

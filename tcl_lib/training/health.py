@@ -77,8 +77,9 @@ def memory_errors(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch.OutOfMemoryError is for CUDA only; elsewhere torch raises plain RuntimeErrors.
-        signs = ("out of memory", "CPUAllocator", "ALLOC_FAILED")
+        # torch.OutOfMemoryError is for CUDA only; elsewhere torch raises plain RuntimeErrors. With
+        # `cudnn.benchmark`, a convolution says that no engine is left when each of them lacked memory.
+        signs = ("out of memory", "CPUAllocator", "ALLOC_FAILED", "unable to find an engine")
         if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
             raise
         views = " in two views" if config.num_views == 2 else ""

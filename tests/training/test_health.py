@@ -39,6 +39,7 @@ def test_out_of_memory_says_what_was_tried(tmp_path):
         (RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: not enough memory"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 10 GB)"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), True),
         (MemoryError(), True),
         (RuntimeError("shapes do not match"), False),
     ],
