@@ -86,7 +86,9 @@ def value_and_gradient(function, embeddings, *arguments):
 @pytest.mark.parametrize("time_pairs", TIME_PAIRS)
 @pytest.mark.parametrize("positives", SUBSETS)
 @pytest.mark.parametrize(("steps", "views", "batch"), [(1, 1, 4), (3, 1, 4), (1, 2, 4), (4, 2, 3)])
-def test_equals_the_loop_over_pairs(steps, views, batch, positives, time_pairs, negatives):
+def test_temporal_contrastive_loss_equals_the_loop_over_pairs(
+    steps, views, batch, positives, time_pairs, negatives
+):
     embeddings, labels = random_batch(steps, views, batch, classes=2)
     arguments = (labels, 0.3, positives, time_pairs, negatives)
     value, gradient = value_and_gradient(temporal_contrastive_loss, embeddings, *arguments)
@@ -99,7 +101,7 @@ def test_equals_the_loop_over_pairs(steps, views, batch, positives, time_pairs, 
 @pytest.mark.parametrize(
     ("steps", "views", "batch", "classes"), [(1, 1, 12, 4), (4, 1, 8, 3), (2, 2, 8, 8), (5, 2, 9, 2)]
 )
-def test_equals_pytorch_metric_learning(steps, views, batch, classes, temperature):
+def test_temporal_contrastive_loss_equals_pytorch_metric_learning(steps, views, batch, classes, temperature):
     # every anchor has a positive and a negative: there that library follows the formula
     embeddings, labels = random_batch(steps, views, batch, 16, classes, seed=3)
     reference = SupConLoss(temperature=temperature, reducer=MeanReducer())
@@ -115,14 +117,16 @@ def test_equals_pytorch_metric_learning(steps, views, batch, classes, temperatur
 
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 2.0])
 @pytest.mark.parametrize(("steps", "views", "batch"), [(2, 1, 2), (4, 2, 8), (1, 2, 3)])
-def test_identical_embeddings_give_the_log_of_the_others(steps, views, batch, temperature):
+def test_temporal_contrastive_loss_of_identical_embeddings_is_the_log_of_the_others(
+    steps, views, batch, temperature
+):
     embeddings = torch.ones(steps, views, batch, 7, dtype=torch.float64)
     labels = torch.arange(batch) % 2
     value = temporal_contrastive_loss(embeddings, labels, temperature)
     assert value.item() == pytest.approx(math.log(steps * views * batch - 1), abs=1e-12)
 
 
-def test_two_classes_far_apart_by_hand():
+def test_temporal_contrastive_loss_of_two_classes_far_apart_by_hand():
     # classes at right angles, all members of a class alike: per anchor 2 positives at cosine 1, 3 others at 0
     embeddings = torch.eye(2, dtype=torch.float64)[[0, 1, 0, 1, 0, 1]].view(1, 1, 6, 2)
     value = temporal_contrastive_loss(embeddings, torch.tensor([0, 1, 0, 1, 0, 1]), temperature=0.5)
@@ -130,7 +134,7 @@ def test_two_classes_far_apart_by_hand():
 
 
 @pytest.mark.parametrize("positives", SUBSETS)
-def test_the_mask_pair_by_pair(positives):
+def test_positive_mask_pair_by_pair(positives):
     labels = torch.tensor([0, 1, 0])
     mask = positive_mask(labels, 2, 2, positives)
     anchors = list(itertools.product(range(2), range(2), range(3)))
@@ -142,7 +146,7 @@ def test_the_mask_pair_by_pair(positives):
         assert mask[i, j] == expected, (a, b)
 
 
-def test_the_ablation_s_masks_by_count():
+def test_positive_mask_of_the_ablation_by_count():
     labels = torch.tensor([0, 0, 0, 1, 1, 2])  # T = 4, V = 2
     per_anchor = {
         subset: positive_mask(labels, 4, 2, subset).sum(1).view(4, 2, 6)[0, 0].tolist() for subset in SUBSETS
@@ -186,7 +190,7 @@ def test_temporal_contrastive_loss_without_negatives_is_the_mean_cosine():
         assert value.item() == pytest.approx(-1 / 3)
 
 
-def test_order_of_the_batch_time_and_views_does_not_matter():
+def test_temporal_contrastive_loss_does_not_depend_on_the_order_of_batch_time_and_views():
     embeddings, labels = random_batch(3, 2, 6)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(1))
     expected = temporal_contrastive_loss(embeddings, labels)
@@ -232,7 +236,7 @@ def test_losses_py_works_alone_in_another_project(tmp_path):
     assert loaded == "[]"
 
 
-def test_an_anchor_without_positive_counts_as_a_negative_only():
+def test_temporal_contrastive_loss_counts_an_anchor_without_positive_as_a_negative_only():
     embeddings, _ = random_batch(1, 1, 3)
     labels = torch.tensor([0, 0, 1])
     assert_close(
@@ -269,7 +273,7 @@ EXTREMES = {
 @pytest.mark.parametrize("temperature", [0.005, 0.1, 10.0])
 @pytest.mark.parametrize("case", EXTREMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_stays_finite_at_the_extremes(case, temperature, dtype):
+def test_temporal_contrastive_loss_stays_finite_at_the_extremes(case, temperature, dtype):
     embeddings, labels = EXTREMES[case]
     largest = 6e4 if dtype == torch.float16 else 1e30
     embeddings = embeddings.detach().clamp(-largest, largest).to(dtype)
@@ -281,13 +285,13 @@ def test_stays_finite_at_the_extremes(case, temperature, dtype):
 
 
 @pytest.mark.parametrize("case", ["no positive at all", "one anchor"])
-def test_is_exactly_zero_where_no_anchor_has_a_positive(case):
+def test_temporal_contrastive_loss_is_exactly_zero_where_no_anchor_has_a_positive(case):
     value, gradient = value_and_gradient(temporal_contrastive_loss, *EXTREMES[case])
     assert value == 0
     assert not gradient.any()
 
 
-def test_runs_in_float32_inside_autocast():
+def test_temporal_contrastive_loss_runs_in_float32_inside_autocast():
     embeddings, labels = random_batch(4, 2, 16, 32, dtype=torch.float32)
     expected = temporal_contrastive_loss(embeddings, labels, 0.05)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -296,13 +300,13 @@ def test_runs_in_float32_inside_autocast():
     assert torch.equal(value, expected)
 
 
-def test_float32_is_close_to_float64():
+def test_temporal_contrastive_loss_in_float32_is_close_to_float64():
     embeddings, labels = random_batch(4, 2, 32, 16, classes=10)
     single = temporal_contrastive_loss(embeddings.float(), labels)
     assert_close(single.double(), temporal_contrastive_loss(embeddings, labels), rtol=1e-6, atol=0)
 
 
-def test_a_step_down_the_gradient_draws_positives_together():
+def test_temporal_contrastive_loss_draws_positives_together_along_its_gradient():
     embeddings, labels = random_batch(2, 1, 4, classes=2)
     value, gradient = value_and_gradient(temporal_contrastive_loss, embeddings, labels, 0.5)
     assert temporal_contrastive_loss(embeddings - 1e-3 * gradient, labels, 0.5) < value
@@ -319,12 +323,12 @@ def test_a_step_down_the_gradient_draws_positives_together():
         ((2, 1, 3, 4), 3, {"time_pairs": "first"}, "time_pairs='first': must be one of .*'adjacent'"),
     ],
 )
-def test_bad_input_is_named(shape, labels, options, words):
+def test_temporal_contrastive_loss_names_bad_input(shape, labels, options, words):
     with pytest.raises(ValueError, match=words):
         temporal_contrastive_loss(torch.randn(shape), torch.zeros(labels, dtype=torch.long), **options)
 
 
-def test_the_core_takes_any_mask():
+def test_supervised_contrastive_loss_takes_any_mask():
     z = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]], dtype=torch.float64)
     mask = torch.zeros(3, 3, dtype=torch.bool)
     mask[0, 1] = True  # one anchor, one positive at cosine 0, another at -1
@@ -332,7 +336,7 @@ def test_the_core_takes_any_mask():
     assert value.item() == pytest.approx(math.log(1 + math.exp(-1)))
 
 
-def test_cross_entropies_by_hand():
+def test_ce_and_per_step_ce_by_hand():
     logits = torch.tensor([[[1.0, 0.0]], [[0.0, 3.0]]], dtype=torch.float64)  # T = 2, B = 1, K = 2
     labels = torch.tensor([1])
     # mean logits 0.5 and 1.5
@@ -343,7 +347,7 @@ def test_cross_entropies_by_hand():
     assert per_step_ce(logits, labels, 0.25).item() == pytest.approx(0.75 * steps + 0.25 * 6 / 4)
 
 
-def test_with_one_step_the_cross_entropies_agree():
+def test_ce_per_step_ce_and_prefix_ce_agree_on_one_step():
     logits, labels = random_logits(1)
     assert_close(ce(logits, labels), per_step_ce(logits, labels))
     assert_close(ce(logits, labels), prefix_ce(logits, labels))
@@ -578,14 +582,14 @@ def test_loss_terms_of_two_views_of_tcl_are_no_positives_of_each_other():
     assert_close(value, temporal_contrastive_loss(z, labels, 0.1, ("class", "time")))
 
 
-def test_weight_zero_is_the_cross_entropy():
+def test_total_loss_of_weight_zero_is_the_cross_entropy():
     batch, labels = output(1)
     config = RunConfig(loss="tcl", temporal_weight=0.0)
     assert torch.equal(total_loss(loss_terms(batch, labels, config), config), ce(batch.logits, labels))
 
 
 @pytest.mark.parametrize("batch", [100, *too_long(256)])
-def test_a_large_batch_fits(batch):
+def test_temporal_contrastive_loss_of_a_large_batch_fits(batch):
     """T = 10, two views of 256 samples: 5,120 anchors, 26 million pairs; value against blocks of anchors."""
     torch.manual_seed(0)
     embeddings = torch.randn(10, 2, batch, 128, requires_grad=True)
