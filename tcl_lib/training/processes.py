@@ -129,6 +129,8 @@ def start(config: RunConfig, function: Callable, *arguments: Any) -> None:
 
 
 def _work(rank: int, port: int, count: int, shown: bool, errors, work: bytes) -> None:
+    if not multiprocessing.parent_process().is_alive():  # a later death is signalled
+        return
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(count)

@@ -259,19 +259,21 @@ STOP = START.replace("import sys,", "import os, signal, sys, threading,").replac
     def stop():
         while len(open(f"/proc/self/task/{os.getpid()}/children").read().split()) < 3:  # and a tracker
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), int(sys.argv[2]))
     threading.Thread(target=stop, daemon=True).start()
     run =""",
 )
 
 
 @pytest.mark.soak
-def test_sigterm_before_the_processes_train_ends_all_within_seconds(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_signal_before_the_processes_train_ends_all_within_seconds(tmp_path, number):
+    """They hold the pipes until then."""
     script = tmp_path / "script.py"
     script.write_text(STOP)
-    command = [sys.executable, str(script), str(config_of(tmp_path, devices=2).to_dict())]
+    command = [sys.executable, str(script), str(config_of(tmp_path, devices=2).to_dict()), str(int(number))]
     done = subprocess.run(command, capture_output=True, timeout=60 + 2 * processes.GRACE)
-    assert done.returncode == -signal.SIGTERM
+    assert done.returncode == -number
 
 
 @pytest.mark.soak
