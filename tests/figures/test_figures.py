@@ -539,7 +539,7 @@ def test_save_writes_every_width_and_the_caption(run, tmp_path, preset):
 
 
 def test_save_names_the_files_after_options_and_width(tmp_path):
-    run = load_run(REFERENCE / "nmnist-small-ce")
+    run = load_run(REFERENCE / "digits-convnet-ce-T4-s0")
     options = {"measure": "cosine", "relation": "within_class"}
     figures.save(tmp_path, figures.similarity, run, width=60, **options)
     assert {path.stem for path in tmp_path.iterdir()} == {
