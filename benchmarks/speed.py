@@ -55,10 +55,7 @@ def measure(benchmark: Benchmark) -> pd.DataFrame:
     device = _device(benchmark)
     found = subjects(benchmark)
     rows = []
-    with (
-        progress_bar(len(benchmark.time_steps) * len(found) * benchmark.rounds, name="benchmark") as bar,
-        gpu_settings(device, tf32=False),
-    ):
+    with progress_bar(len(benchmark.time_steps) * len(found) * benchmark.rounds, name="benchmark") as bar:
         for steps in benchmark.time_steps:
             running = [_training_step(subject, steps, benchmark, device) for subject in found]
             quartiles, memory = _take_turns(running, benchmark.rounds, device, bar)
@@ -97,10 +94,7 @@ def measure_steps(benchmark: Benchmark, configs: dict[str, RunConfig]) -> pd.Dat
     running = [
         own_step(replace(config, **fast), benchmark.image_shape, device) for config in configs.values()
     ]
-    with (
-        progress_bar(len(configs) * benchmark.rounds, name="benchmark") as bar,
-        gpu_settings(device, tf32=False),
-    ):
+    with progress_bar(len(configs) * benchmark.rounds, name="benchmark") as bar:
         quartiles, memory = _take_turns(running, benchmark.rounds, device, bar)
     table = pd.DataFrame(quartiles, columns=["low_ms", "median_ms", "high_ms"])
     table = table.assign(peak_memory_mb=memory)[["median_ms", "low_ms", "high_ms", "peak_memory_mb"]]
@@ -229,15 +223,16 @@ def _take_turns(
 ) -> tuple[np.ndarray, list[float]]:
     """Return the quartiles of every step's time in milliseconds, [steps, 3], and its peak memory in MB."""
     memory = []
-    for step in running:
-        step()  # compiles, and lets libraries choose their algorithms
-        memory.append(peak_memory(step, device))
-        step()
     times = np.empty((len(running), rounds))
-    for number in range(rounds):
-        for index, step in enumerate(running):
-            times[index, number] = seconds(step, device)
-            bar.update()
+    with gpu_settings(device, tf32=False):  # as in training
+        for step in running:
+            step()  # compiles, and lets libraries choose their algorithms
+            memory.append(peak_memory(step, device))
+            step()
+        for number in range(rounds):
+            for index, step in enumerate(running):
+                times[index, number] = seconds(step, device)
+                bar.update()
     return 1e3 * np.quantile(times, [0.25, 0.5, 0.75], axis=1).T, memory
 
 
