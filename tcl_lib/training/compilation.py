@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 # Steps that the pace is measured on, without the first.
 TIMED_STEPS = 8
-# Compiling pays where the rest of the run takes longer than this for each of its time steps: on two cores
+# Compiling pays where the runs of a process take longer than this for each of their time steps: on two cores
 # of a CPU it costs 30 s at T = 4 and 3 min at T = 32, and a step at T = 4 then takes 93 ms instead of 246.
 SECONDS_PER_TIME_STEP = 30
 # Seconds of this process's runs without compiling, by T: the runs of a grid share what is compiled.

@@ -137,7 +137,7 @@ def _work(rank: int, port: int, count: int, shown: bool, errors, work: bytes) ->
     if shown:
         notebooks.show_messages()
     try:
-        function, arguments = _arrived(work)
+        function, arguments = _unpickled(work)
         function(*arguments)
     except Exception as error:
         try:
@@ -147,11 +147,13 @@ def _work(rank: int, port: int, count: int, shown: bool, errors, work: bytes) ->
         raise
 
 
-def _arrived(work: bytes) -> tuple[Callable, tuple]:
+def _unpickled(work: bytes) -> tuple[Callable, tuple]:
     try:
         return pickle.loads(work)
     except ValueError as error:
-        raise ValueError(f"{error} (another process knows losses and backbones by `plugin`)") from None
+        raise ValueError(
+            f"{error} (another process knows your losses and backbones only by `plugin`)"
+        ) from None
 
 
 class Processes:

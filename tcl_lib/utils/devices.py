@@ -14,7 +14,7 @@ import torch
 from joblib import cpu_count
 from lightning_fabric import Fabric
 
-IMPORTED_BY = os.getpid()  # of a process that was forked, another
+IMPORTED_BY = os.getpid()  # in a forked process still its parent's
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
