@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from matplotlib.colors import is_color_like
+from matplotlib.colors import is_color_like, to_rgba
 from matplotlib.markers import MarkerStyle
 
 from tcl_lib import registry
@@ -15,7 +15,8 @@ from tcl_lib.utils import checks, source
 
 # Names that a function must not take: columns of tables, and the terms that are there.
 TAKEN = ("epoch", "loss", "lr", "seconds", "data", "run", "setting", "variant", "seed", "time_steps")
-TAKEN += ("events", "cross_entropy", "train_accuracy", *CE_TERMS, *TEMPORAL_TERMS)
+TAKEN += ("events", "threads", "processor", "fingerprint", "firing_rate", "cross_entropy", "train_accuracy")
+TAKEN += (*CE_TERMS, *TEMPORAL_TERMS)
 # What every backbone is called with.
 ARGUMENTS = ("channels", "image_size", "num_classes", "neuron", "time_steps", "projection_dim")
 
@@ -51,15 +52,19 @@ def register_loss(
     """
     checks.checked("name", name, checks.Name)
     checks.checked("views", views, Literal[1, 2])
-    if not isinstance(label, str) or not label.strip() or ", " in label or "\n" in label:
-        raise ValueError(f"label={label!r}: must be a text of one line without ', '")
-    if colour is not None and not is_color_like(colour):
+    if not isinstance(label, str) or not label.strip() or any(part in label for part in (", ", "\n", "$")):
+        raise ValueError(f"label={label!r}: must be a text of one line without ', ' and '$'")
+    if label.startswith("_"):
+        raise ValueError(f"label={label!r}: must not begin with '_', matplotlib's sign for no label")
+    if colour is not None and (not is_color_like(colour) or to_rgba(colour)[3] == 0):
         raise ValueError(f"colour={colour!r}: must be a colour of matplotlib, such as '#0173b2'")
     if marker is not None:
         try:
-            MarkerStyle(marker)
+            seen = MarkerStyle(marker).get_path().vertices.size > 0
         except (TypeError, ValueError):
-            raise ValueError(f"marker={marker!r}: must be a marker of matplotlib, such as 'o'") from None
+            seen = False
+        if not seen:
+            raise ValueError(f"marker={marker!r}: must be a marker of matplotlib, such as 'o'")
     ce_name, ce = _term("ce_term", ce_term, CE_TERMS)
     temporal_name, temporal = _term("temporal_term", temporal_term, TEMPORAL_TERMS)
     if ce_name == temporal_name:

@@ -248,7 +248,7 @@ def import_plugin(plugin: str | None) -> None:
             _import_file(name, path)
         elif sys.modules[name].code != source.of_file(path):
             raise ImportError("it has changed since it was imported: restart Python")
-    except Exception as error:  # whatever the plugin raises
+    except (Exception, SystemExit) as error:  # whatever the plugin raises
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"plugin={plugin!r}: cannot be imported ({reason})") from error
     if len(_registering) == before and not any(f"{who}.".startswith(f"{name}.") for who in _registering):

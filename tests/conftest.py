@@ -14,10 +14,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
 os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no pool of processes that import torch to compile
 
-gc.disable()  # until `pytest_collection_finish`
-if "PYTEST_XDIST_WORKER" in os.environ:
-    atexit.register(os._exit, 0)  # Python would take ten seconds to clear all modules away
-
 import hypothesis
 import numpy as np
 import pandas as pd
@@ -43,8 +39,17 @@ hypothesis.settings.register_profile("random", deadline=None, max_examples=1000,
 hypothesis.settings.load_profile("same")
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    atexit.register(os._exit, 0)  # Python would take seconds to clear all modules away
+
+
+def pytest_collection():
+    """Collect no garbage while torch and the tests are imported."""
+    gc.disable()
+
+
 def pytest_collection_finish():
-    """Leave what torch and the tests are made of out of garbage collection: half a second each time."""
+    """Leave what they are made of out of garbage collection: half a second each time."""
     gc.freeze()
     gc.enable()
 

@@ -106,6 +106,10 @@ def contrastive(logits):
     return logits.mean()
 
 
+def threads(logits):
+    return logits.mean()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -115,10 +119,14 @@ def contrastive(logits):
         ({"label": ""}, "label='': must be a text of one line without ', '"),
         ({"label": "Mine, too"}, "label='Mine, too': must be a text of one line without ', '"),
         ({"label": None}, "label=None: must be a text of one line without ', '"),
+        ({"label": "Costs $1"}, "label='Costs $1': must be a text of one line without ', ' and '$'"),
+        ({"label": "_Mine"}, "label='_Mine': must not begin with '_', matplotlib's sign for no label"),
         ({"label": "TCL"}, "label='TCL': is that of loss='tcl'"),
         ({"views": 3}, "views=3: must be 1 or 2"),
         ({"colour": "blurple"}, "colour='blurple': must be a colour of matplotlib, such as '#0173b2'"),
+        ({"colour": "none"}, "colour='none': must be a colour of matplotlib, such as '#0173b2'"),
         ({"marker": "oo"}, "marker='oo': must be a marker of matplotlib, such as 'o'"),
+        ({"marker": ""}, "marker='': must be a marker of matplotlib, such as 'o'"),
         (
             {"ce_term": "prefx"},
             "ce_term='prefx': must be 'mean', 'per_step' or 'prefix'; did you mean 'prefix'?",
@@ -142,6 +150,7 @@ def contrastive(logits):
         ({"temporal_term": loss}, "temporal_term=loss: the name is taken; give the function another"),
         ({"ce_term": contrastive}, "ce_term=contrastive: the name is taken; give the function another"),
         ({"temporal_term": contrastive}, "temporal_term=contrastive: the name is taken; give the function"),
+        ({"temporal_term": threads}, "temporal_term=threads: the name is taken; give the function another"),
         ({"ce_term": last_ce, "temporal_term": last_ce}, "temporal_term=last_ce: is the cross-entropy too"),
         ({"temporal_term": nn.CrossEntropyLoss()}, "temporal_term=CrossEntropyLoss(): must be a function"),
     ],
@@ -404,6 +413,7 @@ def test_plugin_with_other_code_is_another_run(plugin):
     [
         (None, "cannot be imported (FileNotFoundError: "),
         ("1 / 0\n", "cannot be imported (ZeroDivisionError: division by zero)"),
+        ("import sys\n\nsys.exit(2)\n", "cannot be imported (SystemExit: 2)"),
         ("def (:\n", "cannot be imported (SyntaxError: "),
         ("x = 1\n", "registers nothing; call tcl_lib.register_loss or register_backbone in it"),
         (PLUGIN.replace('"last step"', '""'), "cannot be imported (ValueError: label='': must be a text"),
@@ -469,6 +479,20 @@ def test_registered_loss_and_backbone_train_and_appear_everywhere(tiny, tmp_path
         drawing.draw_without_rendering()
     assert "drawn" in {line.get_label() for line in drawings[-2].axes[0].get_lines()}
     assert tcl_lib.load_network(one).stem_width == 8
+
+
+def soft_ce(logits, labels, temperature=2.0):
+    return losses.ce(logits / temperature, labels)
+
+
+def test_registered_cross_entropy_with_a_temperature_of_its_own_is_trained_read_and_drawn(tiny):
+    tcl_lib.register_loss("soft", label="Soft", ce_term=soft_ce, temporal_term="contrastive")
+    soft = [tiny(epochs=1, loss="soft", temporal_weight=weight) for weight in (0.5, 2.0)]
+    table = train_grid([tiny(epochs=1), *soft])
+    (legend,) = figures.learning_curves(table).legends
+    drawn = {text.get_text() for text in legend.get_texts()}
+    assert {"soft ce", "contrastive", "cross entropy", "loss"} <= drawn
+    assert statistics.varied(table, "temperature", "temporal_weight").empty  # it has two temperatures
 
 
 def load_run_of(rows, loss):

@@ -63,6 +63,8 @@ def varied(rows: pd.DataFrame, *parameters: str) -> pd.DataFrame:
         values = {name: config.identity()[name] for name in parameters}
         if "positives" in values:
             values["positives"] = "+".join(values["positives"])
+        if any(isinstance(value, (list, tuple)) for value in values.values()):
+            continue  # two terms with temperatures of their own
         fixed = ", ".join(listed(changes))
         groups.setdefault((row.loss, fixed), {})[row.Index] = values | {"fixed": fixed}
     largest: dict[str, dict[int, dict]] = {}

@@ -87,7 +87,7 @@ class Result(TypedDict):
 # The columns of the tables that are read back; all but those of TEXT are numbers.
 COLUMNS = {
     layout.METRICS: [
-        *("data", "epoch", "loss", "cross_entropy", "train_accuracy", "firing_rate_1"),
+        *("data", "epoch", "loss", "train_accuracy", "firing_rate_1"),
         *("validation_cross_entropy", "validation_accuracy", "validation_accuracy_t1", "seconds"),
     ],
     layout.ACCURACY: ["data", "time_step", "cumulative", "low", "high", "instantaneous"],

@@ -5,6 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -145,4 +146,9 @@ def gather(
         more = f" and {len(without) - MOST_NAMED} more" if len(without) > MOST_NAMED else ""
         words = f"{', '.join(without[:MOST_NAMED])}{more}: without {name.replace('_', ' ')}"
         warnings.warn(f"skipped {words}", stacklevel=2)
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    columns: list[str] = []
+    for rows in tables:  # a column that earlier tables lack stays beside its neighbour
+        for before, name in pairwise([None, *rows]):
+            if name not in columns:
+                columns.insert(columns.index(before) + 1 if before else 0, name)
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame()

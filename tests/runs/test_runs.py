@@ -286,6 +286,14 @@ def test_gather_leaves_out_runs_without_the_table_and_names_them(finished, recwa
     assert not messages(recwarn)
 
 
+def test_gather_keeps_a_column_beside_its_neighbour(finished):
+    found = [load_run(finished(seed=seed).run_path) for seed in (1, 2)]
+    shown = {1: ["loss", "one", "end"], 2: ["loss", "other", "end"]}
+    rows = runs.gather(found, lambda run: pd.DataFrame(1.0, [0], shown[run.config.seed]))
+    assert list(rows)[-4:] == ["loss", "other", "one", "end"]
+    assert rows["other"].isna().tolist() == [True, False]
+
+
 def test_gather_counts_a_run_in_two_folders_once_and_names_the_second(finished):
     one = finished(seed=1).run_path
     shutil.copytree(one, one.with_name("second"))
