@@ -251,7 +251,9 @@ def import_plugin(plugin: str | None) -> None:
     except (Exception, SystemExit) as error:  # whatever the plugin raises
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"plugin={plugin!r}: cannot be imported ({reason})") from error
-    if len(_registering) == before and not any(f"{who}.".startswith(f"{name}.") for who in _registering):
+    if len(_registering) > before:
+        _registering.append(name)  # though a module that it imports may have done it
+    elif not any(f"{who}.".startswith(f"{name}.") for who in _registering):
         raise ValueError(
             f"plugin={plugin!r}: registers nothing; call tcl_lib.register_loss or register_backbone in it"
         )

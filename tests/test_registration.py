@@ -435,6 +435,15 @@ def test_plugin_of_no_registrations_is_refused_when_it_is_imported_already():
         RunConfig(plugin="json")
 
 
+def test_plugin_may_import_the_module_that_registers(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "imported_by_a_plugin.py").write_text(PLUGIN)
+    (tmp_path / "outer.py").write_text("import imported_by_a_plugin\n")
+    names = {RunConfig(plugin=str(tmp_path / "outer.py"), loss="last_step").name for _ in range(2)}
+    assert len(names) == 1
+    del sys.modules["imported_by_a_plugin"]
+
+
 def test_plugin_is_imported_where_a_config_arrives_in_another_process(plugin, tmp_path):
     config = RunConfig(plugin=str(plugin), loss="last_step", seed=3)
     (tmp_path / "config").write_bytes(pickle.dumps(config))
