@@ -173,18 +173,25 @@ def loss_parameters(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def other_name(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the loss (and views) by which a run with these parameters is called, {} for its own loss.
+    """Return the loss (and changes) by which a run with these parameters is called, {} for its own loss.
 
-    `ce` with `temporal_term="contrastive"` is `tcl`, and `stcl` with one view too.
+    `ce` with `temporal_term="contrastive"` is `tcl`, and `stcl` with one view too. A combination that is no
+    loss is called by the one that has its temporal term.
     """
-    own = LOSSES[values["loss"]]
-    of_run = ce_term(values), temporal_term(values)
-    for name, loss in LOSSES.items():
-        there = {"loss": name, "ce_term": None, "temporal_term": None, "views": None}
-        same = (loss.ce_term, loss.temporal_term) == of_run and pairs_views(there) == pairs_views(values)
-        if same and name != values["loss"]:
-            views = values["views"] or own.views
-            return there | {"views": views if views != loss.views else None}
+    wanted = {"ce_term": ce_term(values), "temporal_term": temporal_term(values)}
+
+    def changed(name: str) -> dict[str, str | None]:
+        return {
+            term: None if getattr(LOSSES[name], term) == wanted[term] else wanted[term] for term in wanted
+        }
+
+    for name in sorted(LOSSES, key=lambda name: [*map(bool, reversed(changed(name).values()))]):
+        there = {"loss": name, **changed(name), "views": None}
+        if pairs_views(there) == pairs_views(values):
+            if name == values["loss"]:
+                return {}
+            views = values["views"] or LOSSES[values["loss"]].views
+            return there | {"views": views if views != LOSSES[name].views else None}
     return {}
 
 

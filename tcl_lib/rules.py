@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tcl_lib import registry
-from tcl_lib.registry import BACKBONES, DATASETS, LOSSES, TERM_PARAMETERS, Term
+from tcl_lib.registry import BACKBONES, DATASETS, TERM_PARAMETERS, Term
 from tcl_lib.utils import paths
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ def check(config: "RunConfig") -> None:
         )
         name = ", ".join(f"{name}={value!r}" for name, value in other.items() if value is not None)
         raise ValueError(f"loss={config.loss!r}: with {given} it is {name}; give that")
-    if config.views == 1 and LOSSES[config.loss].views == 2 and "positives" in config.arguments:
-        raise ValueError(f"views=1: loss={config.loss!r} contrasts two views")
     if config.num_views > 1 and not config.augment:
         raise ValueError(
             f"augment=False: loss={config.loss!r} with views={config.num_views} would train on two identical"

@@ -254,7 +254,7 @@ def test_registered_terms_stand_beside_the_others():
     tcl_lib.register_loss("last", label="Last", ce_term=last_ce)
     config = RunConfig(loss="tcl", ce_term="last_ce")
     assert config.variant == "TCL, ce term last_ce"
-    assert RunConfig(loss="per_step_ce", temporal_term="drawn").variant == "per-step CE, temporal term drawn"
+    assert RunConfig(loss="mine", ce_term="per_step").variant == "Mine, ce term per_step"
     with pytest.raises(ValueError, match="with ce_term='last_ce' it is loss='last'; give that"):
         RunConfig(loss="ce", ce_term="last_ce")
 

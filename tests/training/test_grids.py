@@ -57,6 +57,9 @@ def test_grid_calls_a_combination_by_the_loss_that_it_is():
     assert [config.variant for config in configs] == [
         *("CE", "ETC", "TCL", "STCL", "CE, views 2", "ETC, views 2"),
     ]
+    one = {"ce_term": ["per_step"], "temporal_term": ["contrastive"]}
+    (config,) = grid(losses=["ce", "per_step_ce", "tcl"], **one)
+    assert config.variant == "TCL, ce term per_step"
 
 
 @pytest.mark.parametrize(
