@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import stdtrit  # scipy.stats would take a second to import
 
 from tcl_lib import runs
-from tcl_lib.registry import LOSS_PARAMETERS, LOSSES
+from tcl_lib.registry import LOSS_PARAMETERS, LOSSES, loss_parameters
 from tcl_lib.utils.words import digest, listed
 
 
@@ -57,14 +57,15 @@ def varied(rows: pd.DataFrame, *parameters: str) -> pd.DataFrame:
     groups: dict[tuple, dict[int, dict]] = {}
     for row in rows.itertuples():
         config = runs.load_run(row.path).config
-        if not set(parameters) <= config.identity().keys():
+        if not set(parameters) & config.identity().keys():
             continue
         changes = {k: v for k, v in config.changes().items() if k in LOSS_PARAMETERS and k not in parameters}
-        values = {name: config.identity()[name] for name in parameters}
+        whole = loss_parameters(vars(config))  # a weight of 0 has a temperature, too, though without effect
+        values = {name: whole[name] for name in parameters}
         if "positives" in values:
             values["positives"] = "+".join(values["positives"])
-        if any(isinstance(value, (list, tuple)) for value in values.values()):
-            continue  # two terms with temperatures of their own
+        if any(value is None or isinstance(value, list) for value in values.values()):
+            continue  # no temperature, or one for each of two terms
         fixed = ", ".join(listed(changes))
         groups.setdefault((row.loss, fixed), {})[row.Index] = values | {"fixed": fixed}
     largest: dict[str, dict[int, dict]] = {}

@@ -300,14 +300,20 @@ def test_what_varies_alone(made):
     made(loss="tcl", temperature=0.2, positives=["class"])  # two things at once
     made(loss="tcl", positives=["class"])
     made(loss="stcl")  # has no other value
+    made(loss="tcl", temporal_weight=0)
+    made(loss="stcl", negatives=False)  # has no temperature
+    made(loss="stcl", negatives=False, temporal_weight=2.0)
     made(loss="ce")
     (rows,) = statistics.settings(runs.load_runs(root)).values()
     both = statistics.varied(rows, "temperature", "temporal_weight")
-    assert sorted(zip(both["temperature"], both["temporal_weight"], strict=True)) == [
+    of_tcl = both[both["loss"] == "tcl"]
+    assert sorted(zip(of_tcl["temperature"], of_tcl["temporal_weight"], strict=True)) == [
+        (0.1, 0.0),
         (0.1, 0.5),
         (0.2, 0.5),
         (0.2, 2.0),
     ]
+    assert sorted(both["temporal_weight"][both["loss"] == "stcl"]) == [0.5, 2.0]
     assert sorted(statistics.varied(rows, "positives")["positives"]) == ["class", "class+time"]
     assert statistics.varied(rows[rows["loss"] == "ce"], "positives").empty
     assert statistics.varied(rows[rows["loss"] == "stcl"], "temperature").empty
