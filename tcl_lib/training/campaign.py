@@ -76,14 +76,17 @@ def _configs(parameters: dict[str, Any], folder: Path) -> Iterator[RunConfig]:
     draw, trials = parameters.pop("draw", {}), parameters.pop("trials", 1)
     if not isinstance(trials, int) or trials < 1:
         raise ValueError(f"trials={trials!r}: must be a whole number >= 1")
-    generator = np.random.default_rng(0)  # one more trial leaves those before it as they are
-    for _ in range(trials):
-        drawn = {name: _drawn(generator, name, choices) for name, choices in draw.items()}
+    for trial in range(trials):
+        drawn = {name: _drawn(trial, name, choices) for name, choices in draw.items()}
         yield from grid(**parameters | drawn)
 
 
-def _drawn(generator: np.random.Generator, name: str, choices: Any) -> Any:
-    """Return a number with two significant digits or a word, as a grid takes it."""
+def _drawn(trial: int, name: str, choices: Any) -> Any:
+    """Return a number with two significant digits or a word, as a grid takes it.
+
+    A trial has the same value in every part, whatever other parameters and trials are drawn.
+    """
+    generator = np.random.default_rng([trial, *name.encode()])
     try:
         if all(isinstance(choice, str) for choice in choices):
             value = str(generator.choice(choices))

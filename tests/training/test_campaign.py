@@ -65,6 +65,21 @@ def test_read_draws_the_same_trials_for_all_losses_and_leaves_out_what_one_does_
     assert campaign.read(write(text.format(3)))["tuning"] == eight[:6]
 
 
+def test_read_draws_the_same_values_for_a_trial_of_every_part(write):
+    parts = """
+        parts:
+          first: {losses: [ce], trials: 4, draw: {weight_decay: [0.001, 0.1], lr: [0.01, 1]}}
+          second:
+            losses: [tcl]
+            trials: 5
+            draw: {lr: [0.01, 1], temperature: [0.1, 1], weight_decay: [0.001, 0.1]}
+    """
+    first, second = campaign.read(write(parts)).values()
+    drawn = [(config.lr, config.weight_decay) for config in second]
+    assert [(config.lr, config.weight_decay) for config in first] == drawn[:4]
+    assert [len(set(values)) for values in zip(*drawn, strict=True)] == [5, 5]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
