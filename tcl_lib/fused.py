@@ -1,7 +1,7 @@
 """Norse's LIF equations for all time steps at once, in a form that torch.compile fuses into one pass.
 
-`neurons.py` has the definition. This file computes the same spikes to the bit when
-compiled, and the gradient whether compiled or not.
+`neurons.py` has the definition. This file computes the same spikes to the bit when compiled, and the gradient
+whether compiled or not.
 
 A neuron sees only its own current, so all neurons of a layer form one row in the order of memory: [T, n].
 The state is float32 (float64 for float64) whatever precision the current has: bfloat16 inside autocast.
@@ -45,9 +45,8 @@ class LIFFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, upstream: Tensor):
         (row,) = ctx.saved_tensors
-        upstream = upstream.permute(ctx.order).reshape(
-            len(upstream), -1
-        )  # copied if its memory layout differs
+        # copied if its memory layout differs
+        upstream = upstream.permute(ctx.order).reshape(len(upstream), -1)
         return _from_row(ctx.gradient(row, upstream), ctx.shape, ctx.order), None, None, None
 
 

@@ -178,20 +178,22 @@ def other_name(values: dict[str, Any]) -> dict[str, Any]:
     `ce` with `temporal_term="contrastive"` is `tcl`, and `stcl` with one view too. A combination that is no
     loss is called by the one that has its temporal term.
     """
-    wanted = {"ce_term": ce_term(values), "temporal_term": temporal_term(values)}
-
-    def changed(name: str) -> dict[str, str | None]:
-        return {
-            term: None if getattr(LOSSES[name], term) == wanted[term] else wanted[term] for term in wanted
+    ce, temporal = ce_term(values), temporal_term(values)
+    order = sorted(
+        LOSSES.items(), key=lambda item: (item[1].temporal_term != temporal, item[1].ce_term != ce)
+    )
+    for name, loss in order:
+        there = {
+            "loss": name,
+            "ce_term": None if loss.ce_term == ce else ce,
+            "temporal_term": None if loss.temporal_term == temporal else temporal,
+            "views": None,
         }
-
-    for name in sorted(LOSSES, key=lambda name: [*map(bool, reversed(changed(name).values()))]):
-        there = {"loss": name, **changed(name), "views": None}
         if pairs_views(there) == pairs_views(values):
             if name == values["loss"]:
                 return {}
             views = values["views"] or LOSSES[values["loss"]].views
-            return there | {"views": views if views != LOSSES[name].views else None}
+            return there | {"views": None if views == loss.views else views}
     return {}
 
 

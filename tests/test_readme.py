@@ -65,6 +65,35 @@ def test_the_tables_with_intervals_are_those_of_the_reference_runs(setting, seed
         assert " ".join(line.split()) in " ".join(RESULTS.split()), line
 
 
+VARIANTS = {
+    "`ce`, two views": "CE, views 2",
+    "`tcl`, two views": "TCL, views 2",
+    "`stcl`": "STCL",
+    "class, time and view (`stcl`)": "STCL",
+    "class and time": "STCL, positives class+time",
+    "class": "STCL, positives class",
+    "time": "STCL, positives time",
+    "view": "STCL, positives view",
+    "class, time and view, no negatives": "STCL, negatives False",
+}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "count"), [("`tcl`, two views", 3), ("class, time and view (`stcl`)", 6)]
+)
+def test_the_tables_of_variants_are_those_of_the_reference_runs(baseline, count):
+    accuracy = runs.gather(statistics.settings(load_runs(REFERENCE))[MOVING], "accuracy_by_step")
+    compared = statistics.compare(accuracy, VARIANTS[baseline]).fillna(0)
+    (table,) = [part for part in RESULTS.split("\n\n") if f"\n| {baseline} |" in part]
+    rows = re.findall(r"^\| (.*?) \| 5 \| (.*) \|$", table, re.M)
+    assert len(rows) == count
+    for name, cells in rows:
+        stated = [float(number) for number in re.findall(r"[+-]?\d+\.\d+", cells.replace("−", "-"))]
+        of_variant = compared[(compared["variant"] == VARIANTS[name]) & (compared["n"] == 5)]
+        columns = ["mean", "sd"] if name == baseline else ["mean", "sd", "difference", "low", "high"]
+        assert stated == pytest.approx(of_variant[columns].to_numpy().ravel(), abs=0.0051), name
+
+
 def test_every_setting_of_the_reference_runs_has_its_tables():
     for rows in statistics.settings(load_runs(REFERENCE)).values():
         assert set(tables.results(rows).cells["loss"]) == set(rows["variant"])

@@ -164,6 +164,19 @@ def test_register_loss_refuses_in_one_line(changes, words):
     assert [dict(table) for table in (CE_TERMS, LOSSES, TEMPORAL_TERMS)] == before
 
 
+def test_register_loss_refuses_the_columns_of_a_table_of_metrics(trained):
+    columns = runs.gather(load_runs(trained.path.parent), "metrics").columns
+    assert {"epoch", "variant", "validation_accuracy", "firing_rate_1"} <= set(columns)
+    for column in columns:
+
+        def term(logits):
+            return logits.mean()
+
+        term.__name__ = column
+        with pytest.raises(ValueError, match=f"temporal_term={column}: the name is taken"):
+            register(temporal_term=term)
+
+
 def test_register_loss_refuses_a_lambda():
     with pytest.raises(ValueError, match=r"must be a function with a name \(def\)"):
         register(temporal_term=lambda logits: logits.mean())

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import stdtrit  # scipy.stats would take a second to import
 
 from tcl_lib import runs
-from tcl_lib.registry import LOSS_PARAMETERS, LOSSES, loss_parameters
+from tcl_lib.registry import LOSS_PARAMETERS, LOSSES
 from tcl_lib.utils.words import digest, listed
 
 
@@ -60,8 +60,8 @@ def varied(rows: pd.DataFrame, *parameters: str) -> pd.DataFrame:
         if not set(parameters) & config.identity().keys():
             continue
         changes = {k: v for k, v in config.changes().items() if k in LOSS_PARAMETERS and k not in parameters}
-        whole = loss_parameters(vars(config))  # a weight of 0 has a temperature, too, though without effect
-        values = {name: whole[name] for name in parameters}
+        # a weight of 0 has a temperature, too, though without effect
+        values = {name: config.loss_parameters[name] for name in parameters}
         if "positives" in values:
             values["positives"] = "+".join(values["positives"])
         if any(value is None or isinstance(value, list) for value in values.values()):
