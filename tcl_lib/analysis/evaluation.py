@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tcl_lib.analysis.activity import FiringRates, SynapticOperations
-from tcl_lib.analysis.recalibration import first_steps, recalibrated
+from tcl_lib.analysis.recalibration import compiled_layers, first_steps, recalibrated
 from tcl_lib.analysis.similarity import temporal_similarity
 from tcl_lib.backbones import NetworkOutput
 from tcl_lib.data import Data, Split
@@ -121,11 +121,14 @@ def recalibrated_accuracy(
     """
     chosen = stratified_order(data.train.labels, seed=0)[:RECALIBRATION_SAMPLES]
     batches = chosen.tensor_split(-(-len(chosen) // batch_size))  # of equal size, within one
+    compiled = compiled_layers(network)
     accuracies = []
     for steps in range(1, time_steps + 1):
         inputs = (data.inputs(data.train[batch].to(device)) for batch in batches)
+        # Compiled neurons run all T steps: for another number they would wait for the compiler.
+        run = time_steps if compiled else steps
         with recalibrated(network, inputs, steps):
-            logits = predict(network, data.test, data, batch_size, device, steps)
+            logits = predict(network, data.test, data, batch_size, device, run)[:steps]
         right = logits.double().mean(0).argmax(-1) == data.test.labels
         accuracies.append(100 * right.sum().item() / len(right))
     return accuracies

@@ -27,30 +27,42 @@ def recalibrated(network: nn.Module, batches: Iterable[Tensor], time_steps: int)
         time_steps: t.
     """
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    compiled = [m for m in network.modules() if isinstance(m, Spiking) and m.compiled]
     saved = [(norm.momentum, [buffer.clone() for buffer in norm.buffers()]) for norm in norms]
     training = network.training
     try:
-        for layer in compiled:
-            layer.compiled = False  # every t would wait for the compiler
         network.eval()
         for norm in norms:
             norm.train()
             norm.reset_running_stats()
             norm.momentum = None  # the mean over the batches
-        with torch.no_grad():
+        with torch.no_grad(), _uncompiled(network):  # every t would wait for the compiler
             for inputs in batches:
                 first_steps(network, inputs, time_steps)
         network.eval()
         yield
     finally:
-        for layer in compiled:
-            layer.compiled = True
         for norm, (momentum, buffers) in zip(norms, saved, strict=True):
             norm.momentum = momentum
             for buffer, value in zip(norm.buffers(), buffers, strict=True):
                 buffer.copy_(value)
         network.train(training)
+
+
+@contextmanager
+def _uncompiled(network: nn.Module) -> Iterator[None]:
+    layers = compiled_layers(network)
+    try:
+        for layer in layers:
+            layer.compiled = False
+        yield
+    finally:
+        for layer in layers:
+            layer.compiled = True
+
+
+def compiled_layers(network: nn.Module) -> list[Spiking]:
+    """Return the spiking layers whose neurons are compiled."""
+    return [layer for layer in network.modules() if isinstance(layer, Spiking) and layer.compiled]
 
 
 def first_steps(network: nn.Module, inputs: Tensor, time_steps: int | None = None):

@@ -16,6 +16,7 @@ from tcl_lib.analysis.recalibration import recalibrated
 from tcl_lib.backbones import SpikingNetwork, TimeDistributed
 from tcl_lib.data import Data, Split
 from tcl_lib.data.parts import stratified_order
+from tcl_lib.fused import kernels
 from tcl_lib.neurons import Spiking, lif, lif_box_neuron
 
 T = 3
@@ -201,13 +202,23 @@ def test_recalibrated_accuracy_sees_the_same_few_samples_as_stored(monkeypatch):
     assert torch.equal(torch.cat(one[:2]), data.train[chosen])
 
 
-def test_recalibrated_accuracy_keeps_to_the_run_s_precision_without_compiling():
-    data, network = made(), small()
-    model = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed").setup(network)
+def test_recalibrated_accuracy_keeps_to_the_run_s_precision():
+    model = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed").setup(small())
     seen = set()
+    for layer in model.modules():
+        if isinstance(layer, Spiking):
+            layer.register_forward_hook(lambda layer, _, x: seen.add(x.dtype))
+    recalibrated_accuracy(model, made(), 50, "cpu", T)
+    assert seen == {torch.bfloat16}
+
+
+def test_recalibrated_accuracy_runs_compiled_neurons_for_all_steps_alone(monkeypatch):
+    monkeypatch.setattr("tcl_lib.fused._compiled", kernels)  # what is compiled, without the wait
+    data, network, seen = made(), small(), set()
+    expected = recalibrated_accuracy(network, data, 50, "cpu", T)
     for layer in network.modules():
         if isinstance(layer, Spiking):
             layer.compiled = True
-            layer.register_forward_hook(lambda layer, _, x: seen.add((layer.compiled, x.dtype)))
-    recalibrated_accuracy(model, data, 50, "cpu", T)
-    assert seen == {(False, torch.bfloat16)}
+            layer.register_forward_hook(lambda layer, _, x: seen.add((layer.compiled, len(x))))
+    assert recalibrated_accuracy(network, data, 50, "cpu", T) == expected
+    assert seen == {(True, T), *((False, steps) for steps in range(1, T + 1))}
