@@ -47,6 +47,15 @@ def test_the_tables_of_one_seed_are_those_of_the_reference_runs(title, runs_of, 
     assert stated == pytest.approx(expected, abs=0.0051)
 
 
+def test_the_table_of_the_recipe_in_full_is_that_of_its_run():
+    (path,) = (REFERENCE / "recipe").iterdir()
+    assert f"`{path.relative_to(REPOSITORY)}`" in TEXT["performance.md"]
+    accuracy = load_run(path).accuracy_by_step
+    for name, column in {"test accuracy": "cumulative", "recalibrated": "recalibrated"}.items():
+        row = " | ".join(f"{value:.2f}" for value in accuracy[column])
+        assert f"| {name} | {row} |" in TEXT["performance.md"]
+
+
 MOVING, DIGITS = "moving_digits-simulated-convnet-T4", "digits-convnet-T4"
 EVENTS = "nmnist-small-convnet-T10-dd4caa"
 
