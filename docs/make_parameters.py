@@ -29,9 +29,8 @@ On papermill's command line, `-p` passes numbers, text, `True`, `False` and `Non
 An unknown name, a wrong type or a value out of range stops the run before any data is loaded. The error is
 one line with the parameter, its value and what is allowed, for example `lr=-1: must be greater than 0`. A
 parameter that has no effect beside the others, such as `temperature` with `loss="ce"`, must keep its default.
-A combination that is another loss is called by its name: not `loss="ce", temporal_term="contrastive"`, but
-`loss="tcl"`. A combination that is no loss is called by the one with its temporal term:
-`loss="tcl", ce_term="per_step"`.
+A run is called by the loss that it is: `loss="ce", temporal_term="contrastive"` becomes `loss="tcl"`. A
+combination that is no loss is called by the one with its temporal term: `loss="tcl", ce_term="per_step"`.
 
 """
 CLOSING = """

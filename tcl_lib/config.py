@@ -156,6 +156,8 @@ class RunConfig:
     def __post_init__(self):
         registry.import_plugin(self.plugin)
         checks.check_fields(self)
+        for name, value in registry.by_name(vars(self)).items():  # ce with a contrastive term is tcl
+            object.__setattr__(self, name, value)
         rules.check(self)
         if self.precision == "auto":
             from tcl_lib.utils.devices import fast_precision, find_device  # torch, for this alone

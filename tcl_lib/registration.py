@@ -47,8 +47,10 @@ def register_loss(
     temperature (with its default), tet_lambda, positives, time_pairs and negatives; `**parameters` stands for
     all five. It becomes a term with its own name, which is also its column in metrics.csv.
 
-    The same registration may be repeated. Raises ValueError, in one line, for a name or label that is taken,
-    terms that are another loss, an unknown argument and a wrong kind of value.
+    The function is called once, with random tensors. The same registration may be repeated. Raises
+    ValueError, in one line, for a name or label that is taken, terms that have a name already, an unknown
+    argument, a wrong kind of value, and a function that fails or returns something else than a scalar with a
+    gradient.
     """
     checks.checked("name", name, checks.Name)
     checks.checked("views", views, Literal[1, 2])
@@ -65,22 +67,26 @@ def register_loss(
             seen = False
         if not seen:
             raise ValueError(f"marker={marker!r}: must be a marker of matplotlib, such as 'o'")
-    ce_name, ce = _term("ce_term", ce_term, CE_TERMS)
-    temporal_name, temporal = _term("temporal_term", temporal_term, TEMPORAL_TERMS)
+    ce_name, ce = _term("ce_term", ce_term, CE_TERMS, views)
+    temporal_name, temporal = _term("temporal_term", temporal_term, TEMPORAL_TERMS, views)
     if ce_name == temporal_name:
         raise ValueError(f"temporal_term={temporal_name}: is the cross-entropy too")
-    pairs = "positives" in (*ce.arguments, *(temporal.arguments if temporal else ()))
+    terms = [(CE_TERMS, ce_name, ce), (TEMPORAL_TERMS, temporal_name, temporal)]
+    registry.check(*terms)
     for other, loss in () if name in LOSSES else LOSSES.items():
         if loss.label == label:
             raise ValueError(f"label={label!r}: is that of loss={other!r}")
-        if loss[1:3] == (ce_name, temporal_name) and (loss.views == views or not pairs):
-            raise ValueError(f"{name}: is loss={other!r} with views={views}; give it that name")
+    if name not in LOSSES and ce_name in CE_TERMS and temporal_name in TEMPORAL_TERMS:
+        base = {"loss": "stcl" if views == 2 else "ce", "views": None}
+        known = registry.by_name(base | {"ce_term": ce_name, "temporal_term": temporal_name})
+        if LOSSES[known["loss"]].temporal_term == temporal_name:
+            words = ", ".join(f"{key}={value!r}" for key, value in known.items() if value is not None)
+            raise ValueError(f"{name}: is {words} already; give that, or a function of your own")
     others = [loss for other, loss in LOSSES.items() if other != name]
     colour = colour or _next(registry.COLOURS, [loss.colour for loss in others])
     marker = marker or _next(registry.MARKERS, [loss.marker for loss in others])
     code = hashlib.sha256(f"{ce_name} {temporal_name} {views}".encode()).hexdigest()
-    entries = [(CE_TERMS, ce_name, ce), (TEMPORAL_TERMS, temporal_name, temporal)]
-    registry.add(*entries, (LOSSES, name, Loss(label, ce_name, temporal_name, views, colour, marker, code)))
+    registry.add(*terms, (LOSSES, name, Loss(label, ce_name, temporal_name, views, colour, marker, code)))
 
 
 def register_backbone(name: str, function: Callable) -> None:
@@ -108,7 +114,7 @@ def _next(choices: Sequence[str], taken: list[str]) -> str:
     return min(choices, key=taken.count)
 
 
-def _term(kind: str, value: Any, table: dict[str, Term | None]) -> tuple[str, Term | None]:
+def _term(kind: str, value: Any, table: dict[str, Term | None], views: int) -> tuple[str, Term | None]:
     """Return the name and the term of a function, or of a name in the table."""
     if isinstance(value, str) or not callable(value):
         checks.checked(kind, value, checks.one_of(table))
@@ -127,7 +133,31 @@ def _term(kind: str, value: Any, table: dict[str, Term | None]) -> tuple[str, Te
         except ValueError:
             raise ValueError(f"{name}: temperature needs a default, a number > 0") from None
     names = tuple(dict.fromkeys([*arguments, *(registry.TERM_PARAMETERS if rest else ())]))
+    _call(value, names, temperature, views)
     return name, Term(value, names, name, temperature, code=source.of_function(value))
+
+
+def _call(function: Callable, names: Sequence[str], temperature: float | None, views: int) -> None:
+    """Call a term with random tensors of 4 steps. Raises ValueError, in one line, where it does not work."""
+    import torch  # for this alone
+
+    generator = torch.Generator().manual_seed(0)
+    values = {name: RunConfig.default(name) for name in registry.TERM_PARAMETERS}
+    values |= {"temperature": temperature, "labels": torch.arange(8) % 3}
+    for name, width in (("logits", 10), ("embeddings", RunConfig.default("projection_dim"))):
+        values[name] = torch.randn(4, views, 8, width, generator=generator).requires_grad_()
+    try:
+        found = function(**{name: values[name] for name in names if values[name] is not None})
+    except Exception as error:  # whatever is wrong in it
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{function.__name__}: fails with random tensors ({reason})") from error
+    if not isinstance(found, torch.Tensor) or found.dim() > 0:
+        shape = (
+            f"shape {list(found.shape)}" if isinstance(found, torch.Tensor) else repr(type(found).__name__)
+        )
+        raise ValueError(f"{function.__name__}: must return a scalar tensor, got {shape}")
+    if not found.requires_grad:
+        raise ValueError(f"{function.__name__}: has no gradient")
 
 
 def _arguments(
@@ -140,7 +170,7 @@ def _arguments(
     """
     if not inspect.isfunction(function) or not function.__name__.isidentifier():
         raise ValueError(f"{kind}={function!r}: must be a function with a name (def)")
-    for name in (source.read(function.__code__) - function.__globals__.keys()) & {*fixed, *parameters}:
+    for name in source.reads(function) & {*fixed, *parameters}:
         raise ValueError(f"{function.__name__}: reads {name}, which is no argument of it")
     found, rest = {}, False
     for name, argument in inspect.signature(function).parameters.items():

@@ -172,29 +172,29 @@ def loss_parameters(values: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def other_name(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the loss (and changes) by which a run with these parameters is called, {} for its own loss.
+def by_name(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the loss and its changes that a run with these parameters is called by.
 
-    `ce` with `temporal_term="contrastive"` is `tcl`, and `stcl` with one view too. A combination that is no
+    `ce` with `temporal_term="contrastive"` is `tcl`, and so is `stcl` with one view. A combination that is no
     loss is called by the one that has its temporal term.
     """
     ce, temporal = ce_term(values), temporal_term(values)
-    order = sorted(
-        LOSSES.items(), key=lambda item: (item[1].temporal_term != temporal, item[1].ce_term != ce)
-    )
-    for name, loss in order:
-        there = {
+    views = values["views"] or LOSSES[values["loss"]].views
+    nearest = sorted(LOSSES, key=lambda name: _distance(LOSSES[name], ce, temporal))
+    names = [
+        {
             "loss": name,
-            "ce_term": None if loss.ce_term == ce else ce,
-            "temporal_term": None if loss.temporal_term == temporal else temporal,
-            "views": None,
+            "ce_term": None if LOSSES[name].ce_term == ce else ce,
+            "temporal_term": None if LOSSES[name].temporal_term == temporal else temporal,
+            "views": None if LOSSES[name].views == views else views,
         }
-        if pairs_views(there) == pairs_views(values):
-            if name == values["loss"]:
-                return {}
-            views = values["views"] or LOSSES[values["loss"]].views
-            return there | {"views": None if views == loss.views else views}
-    return {}
+        for name in nearest
+    ]
+    return next(name for name in names if pairs_views(name) == pairs_views(values))
+
+
+def _distance(loss: Loss, ce: str, temporal: str) -> tuple[bool, bool]:
+    return loss.temporal_term != temporal, loss.ce_term != ce
 
 
 def code(values: dict[str, Any]) -> dict[str, str]:
@@ -202,7 +202,14 @@ def code(values: dict[str, Any]) -> dict[str, str]:
     ce, temporal = CE_TERMS[ce_term(values)], TEMPORAL_TERMS[temporal_term(values)]
     entries = {"loss": LOSSES[values["loss"]], "ce_term": ce, "temporal_term": temporal}
     entries["backbone"] = BACKBONES[values["backbone"]]
-    return {name: entry.code for name, entry in entries.items() if entry and entry.code}
+    return {name: _code(entry) for name, entry in entries.items() if entry and entry.code}
+
+
+def _code(entry: Loss | Term | Backbone) -> str:
+    """Return the hash of an entry's code as it is now: a notebook may have changed what it reads."""
+    if isinstance(entry, Loss) or source.in_file(entry.function):
+        return entry.code
+    return source.of_function(entry.function)
 
 
 def function_of(entry: Backbone | Term) -> Callable:
@@ -215,24 +222,30 @@ def function_of(entry: Backbone | Term) -> Callable:
 _registering: list[str] = []  # the module of every registration
 
 
-def add(*entries: tuple[dict[str, Any], str, Any]) -> None:
-    """Add entries to tables: (table, name, entry). Raises ValueError where a name has another entry."""
+def check(*entries: tuple[dict[str, Any], str, Any]) -> None:
+    """Raise ValueError for an entry, (table, name, entry), whose name has another one."""
     for table, name, entry in entries:
         if _content(table.get(name, entry)) != _content(entry):
             raise ValueError(
                 f"{name!r}: is registered already, with other content; give another name,"
                 " or restart Python if you changed it"
             )
+
+
+def add(*entries: tuple[dict[str, Any], str, Any]) -> None:
+    """Add entries to tables, after `check`."""
+    check(*entries)
     for table, name, entry in entries:
         table[name] = entry
     _registering.append(sys._getframe(2).f_globals["__name__"])  # who called `register_loss`
 
 
 def _content(entry: Any) -> Any:
-    """Return an entry without its function, which is another object where a cell or file ran again."""
-    if not isinstance(entry, Backbone | Term):
+    """Return an entry with what its function does: it is another object where a cell or file ran again."""
+    if not isinstance(entry, Backbone | Term) or isinstance(entry.function, str):
         return entry
-    return entry._replace(function=getattr(entry.function, "__qualname__", entry.function))
+    code = entry.function.__code__
+    return entry._replace(function=(entry.function.__qualname__, code.co_code, code.co_consts, code.co_names))
 
 
 def import_plugin(plugin: str | None) -> None:

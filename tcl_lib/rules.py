@@ -32,14 +32,6 @@ def check(config: "RunConfig") -> None:
     for name, reason in without_effect(values).items():
         if getattr(config, name) != config.default(name):
             raise ValueError(f"{name}={getattr(config, name)!r}: has no effect with {reason}")
-    if other := registry.other_name(values):
-        given = ", ".join(
-            f"{name}={getattr(config, name)!r}"
-            for name in ("ce_term", "temporal_term", "views")
-            if getattr(config, name) is not None
-        )
-        name = ", ".join(f"{name}={value!r}" for name, value in other.items() if value is not None)
-        raise ValueError(f"loss={config.loss!r}: with {given} it is {name}; give that")
     if config.num_views > 1 and not config.augment:
         raise ValueError(
             f"augment=False: loss={config.loss!r} with views={config.num_views} would train on two identical"

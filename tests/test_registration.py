@@ -90,6 +90,22 @@ def undeclared(logits):
     return (logits / temperature).mean()  # noqa: F821
 
 
+def shaped(logits):
+    return logits.mean(0)
+
+
+def forgot(logits):
+    logits.mean()
+
+
+def detached(logits, labels):
+    return losses.ce(logits.detach(), labels)
+
+
+def unknown(logits):
+    return logits.mean() * not_there  # noqa: F821
+
+
 def nothing(labels):
     return labels.sum()
 
@@ -132,11 +148,18 @@ def threads(logits):
             "ce_term='prefx': must be 'mean', 'per_step' or 'prefix'; did you mean 'prefix'?",
         ),
         ({"ce_term": None}, "ce_term=None: must be a valid string"),
-        ({"temporal_term": "none"}, "mine: is loss='ce' with views=1; give it that name"),
-        ({"temporal_term": "none", "views": 2}, "mine: is loss='ce' with views=2; give it that name"),
+        ({"temporal_term": "none"}, "mine: is loss='ce' already; give that, or a function of your own"),
+        (
+            {"temporal_term": "none", "views": 2},
+            "mine: is loss='ce', views=2 already; give that, or a function of your own",
+        ),
         (
             {"temporal_term": "contrastive", "views": 2},
-            "mine: is loss='stcl' with views=2; give it that name",
+            "mine: is loss='stcl' already; give that, or a function of your own",
+        ),
+        (
+            {"ce_term": "prefix", "temporal_term": "contrastive"},
+            "mine: is loss='tcl', ce_term='prefix' already; give that, or a function of your own",
         ),
         ({"temporal_term": misspelt}, "misspelt: unknown parameter temprature, did you mean temperature?"),
         ({"temporal_term": several}, "several: logits must be an argument that is given by name"),
@@ -146,6 +169,13 @@ def threads(logits):
             "other_default: tet_lambda=0.3 never applies, RunConfig has 0.0; leave the default out",
         ),
         ({"temporal_term": undeclared}, "undeclared: reads temperature, which is no argument of it"),
+        ({"temporal_term": shaped}, "shaped: must return a scalar tensor, got shape [1, 8, 10]"),
+        ({"temporal_term": forgot}, "forgot: must return a scalar tensor, got 'NoneType'"),
+        ({"ce_term": detached}, "detached: has no gradient"),
+        (
+            {"temporal_term": unknown},
+            "unknown: fails with random tensors (NameError: name 'not_there' is not defined)",
+        ),
         ({"temporal_term": nothing}, "nothing: must take logits or embeddings"),
         ({"temporal_term": loss}, "temporal_term=loss: the name is taken; give the function another"),
         ({"ce_term": contrastive}, "ce_term=contrastive: the name is taken; give the function another"),
@@ -268,8 +298,13 @@ def test_registered_terms_stand_beside_the_others():
     config = RunConfig(loss="tcl", ce_term="last_ce")
     assert config.variant == "TCL, ce term last_ce"
     assert RunConfig(loss="mine", ce_term="per_step").variant == "Mine, ce term per_step"
-    with pytest.raises(ValueError, match="with ce_term='last_ce' it is loss='last'; give that"):
-        RunConfig(loss="ce", ce_term="last_ce")
+    assert RunConfig(loss="ce", ce_term="last_ce") == RunConfig(loss="last")
+
+
+def test_registered_loss_of_two_views_keeps_its_name_with_one():
+    register(views=2)
+    assert RunConfig(loss="mine", views=1).loss == "mine"
+    assert RunConfig(loss="ce", temporal_term="drawn") == RunConfig(loss="mine", views=1)
 
 
 def test_loss_terms_call_a_registered_function_with_views_apart():
@@ -286,17 +321,6 @@ def test_loss_terms_call_a_registered_function_with_views_apart():
     assert total_loss(terms, RunConfig(loss="mine")) == terms["last_ce"] + terms["drawn"]  # weight 1
 
 
-def shaped(logits):
-    return logits.mean(0)
-
-
-def test_loss_terms_refuse_what_is_no_scalar():
-    register(temporal_term=shaped)
-    output = NetworkOutput(*(torch.ones(3, 4, 2) for _ in range(3)))
-    with pytest.raises(ValueError, match=r"shaped: must return a scalar tensor, got shape \[1, 4, 2\]"):
-        loss_terms(output, torch.zeros(4, dtype=torch.long), RunConfig(loss="mine"))
-
-
 def test_registered_backbone_takes_the_parameters_that_it_names():
     tcl_lib.register_backbone("narrow", narrow)
     config = RunConfig(backbone="narrow", stem_width=16)
@@ -311,6 +335,32 @@ def test_registered_backbone_takes_the_parameters_that_it_names():
 
 def no_network(channels, image_size, num_classes, **options):
     return nn.Linear(1, 1)
+
+
+def without_steps(channels, image_size, num_classes, neuron, time_steps, projection_dim=0):
+    return convnet(channels, image_size, num_classes, neuron, projection_dim=projection_dim)
+
+
+def with_ten_classes(channels, image_size, num_classes, **options):
+    return convnet(channels, image_size, 10, **options)
+
+
+def without_a_head(channels, image_size, num_classes, neuron, time_steps, projection_dim=0):
+    return convnet(channels, image_size, num_classes, neuron, time_steps=time_steps)
+
+
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [
+        (without_steps, "time_steps"),
+        (with_ten_classes, "num_classes"),
+        (without_a_head, "projection_dim"),
+    ],
+)
+def test_registered_backbone_that_ignores_an_argument_is_refused(function, argument):
+    tcl_lib.register_backbone("other", function)
+    with pytest.raises(ValueError, match=f"backbone='other': ignores {argument}; hand it on"):
+        build_network(RunConfig(backbone="other", time_steps=3), (1, 8, 8), 7)
 
 
 # the code is part of what a run is
@@ -346,6 +396,28 @@ def test_registered_loss_of_a_cell_is_another_run_with_other_code():
         del LOSSES["mine"], TEMPORAL_TERMS["mine"]
     assert len(set(names)) == 4
     assert all(name.startswith("digits-convnet-mine-T4-s0-") for name in names)
+
+
+def test_registered_loss_of_a_cell_follows_what_the_notebook_changes():
+    run_cell(CELL.format(scale=1, factor=2, power=1))
+    before = RunConfig(loss="mine").name
+    run_cell("scale = 5")
+    other = RunConfig(loss="mine").name
+    run_cell("scale = 1")
+    assert other != before == RunConfig(loss="mine").name
+    run_cell("def scaled(values, power=power): return values")
+    assert len({before, other, RunConfig(loss="mine").name}) == 3
+    assert len(RunConfig(loss="mine").code["temporal_term"]) == 64
+
+
+@pytest.mark.parametrize("inside", ["mine", "scaled"])
+def test_register_loss_refuses_a_parameter_of_the_notebook_that_is_read_and_not_taken(inside):
+    factor = {"mine": "1", "scaled": "temperature"}[inside]
+    cell = "temperature = 0.5\n" + CELL.format(scale=1, factor=factor, power=1)
+    if inside == "mine":
+        cell = cell.replace("return scale", "return temperature")
+    with pytest.raises(ValueError, match="mine: reads temperature, which is no argument of it"):
+        run_cell(cell)
 
 
 def test_registered_loss_of_a_changed_cell_is_refused():
@@ -400,6 +472,56 @@ def test_plugin_is_imported_before_the_parameters_are_checked(plugin, monkeypatc
     assert RunConfig(plugin=str(plugin), loss="ce").identity() == RunConfig(loss="ce").identity()
     monkeypatch.setenv("TCL_HOME", str(plugin.parent))
     assert RunConfig(plugin="my_losses.py", loss="last_step").name == config.name
+
+
+WRAPPED = """
+from functools import wraps
+import tcl_lib
+
+FACTOR = 2
+
+def scaled(by):
+    def decorate(function):
+        @wraps(function)
+        def scaled_function(logits):
+            return FACTOR * by * function(logits)
+        return scaled_function
+    return decorate
+
+@scaled(by=3)
+def spread(logits):
+    return logits.var(0).mean()
+
+tcl_lib.register_loss("mine", label="Mine", temporal_term=spread)
+"""
+
+
+def test_plugin_with_a_decorated_function_is_another_run_with_other_code_wherever_it_lies(
+    tmp_path, own_names
+):
+    codes = []
+    changes = ("FACTOR = 2", "FACTOR = 2"), ("FACTOR = 2", "FACTOR = 3"), ("by=3", "by=4")
+    for number, change in enumerate(changes):
+        (tmp_path / str(number)).mkdir()
+        path = tmp_path / str(number) / "plugin.py"
+        path.write_text(WRAPPED.replace(*change))
+        codes.append(RunConfig(plugin=str(path), loss="mine").code["temporal_term"])
+        del LOSSES["mine"], TEMPORAL_TERMS["spread"]
+    again = tmp_path / "again.py"
+    again.write_text(WRAPPED)
+    assert RunConfig(plugin=str(again), loss="mine").code["temporal_term"] == codes[0]
+    assert len(set(codes)) == 3
+
+
+def test_registered_function_with_the_name_of_another_is_refused(tmp_path, monkeypatch):
+    first = "def term(logits): return logits.mean()\n"
+    register_one = "tcl_lib.register_loss('first', label='First', temporal_term=term)\n"
+    other = register_one.replace("first", "second").replace("First", "Second")
+    text = "import tcl_lib\n" + first + register_one + first.replace("mean", "var") + other
+    path = tmp_path / "twice.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="'term': is registered already, with other content"):
+        RunConfig(plugin=str(path))
 
 
 def test_plugin_may_be_a_module(plugin, monkeypatch):

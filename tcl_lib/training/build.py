@@ -28,7 +28,7 @@ def build_network(config: RunConfig, image_shape: tuple[int, int, int], num_clas
         num_classes: K.
 
     Unless the loss uses embeddings, there is no projection head and they are the features. Raises ValueError
-    for an image too small for the backbone.
+    for an image too small for the backbone, and for a backbone of one's own that ignores an argument.
     """
     channels, *image_size = image_shape
     options = {"time_steps": config.time_steps, "neuron": NEURONS[config.neuron](config.decay, config.v_th)}
@@ -41,6 +41,14 @@ def build_network(config: RunConfig, image_shape: tuple[int, int, int], num_clas
     )
     if not isinstance(network, SpikingNetwork):
         raise ValueError(f"backbone={config.backbone!r}: must return a SpikingNetwork")
+    kept = {
+        "time_steps": network.time_steps == config.time_steps,
+        "num_classes": getattr(network.classifier, "out_features", num_classes) == num_classes,
+        "projection_dim": isinstance(network.projection, nn.Identity) != bool(options.get("projection_dim")),
+    }
+    for name in kept:
+        if not kept[name]:
+            raise ValueError(f"backbone={config.backbone!r}: ignores {name}; hand it on to SpikingNetwork")
     if config.whitened_stem:
         add_whitening(network.stem)
     return network
@@ -94,8 +102,6 @@ def loss_terms(output: NetworkOutput, labels: Tensor, config: RunConfig) -> dict
     Args:
         output: of the network for [V*B] images, view by view.
         labels: [B].
-
-    Raises ValueError for a term that is not a scalar.
     """
     views = config.num_views, len(labels)
     values = config.loss_parameters | {"labels": labels}
@@ -108,10 +114,7 @@ def loss_terms(output: NetworkOutput, labels: Tensor, config: RunConfig) -> dict
         if config.temperature is None:
             values["temperature"] = term.temperature
         arguments = {name: values[name] for name in term.arguments if values[name] is not None}
-        found[term.column] = value = function_of(term)(**arguments)
-        if not isinstance(value, Tensor) or value.ndim:
-            got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
-            raise ValueError(f"{term.column}: must return a scalar tensor, got {got}")
+        found[term.column] = function_of(term)(**arguments)
     return found
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from tcl_lib import runs
 from tcl_lib.analysis import comparison
 from tcl_lib.config import RunConfig
-from tcl_lib.registry import LOSS_PARAMETERS, import_plugin, other_name
+from tcl_lib.registry import LOSS_PARAMETERS, import_plugin
 from tcl_lib.rules import without_effect
 from tcl_lib.runs import layout, life
 from tcl_lib.utils import checks
@@ -75,10 +75,9 @@ def grid(**parameters: Any) -> list[RunConfig]:
 
 
 def _valid(parameters: dict[str, Any]) -> RunConfig:
-    """Return the config of a combination, as the loss it is and without what has no effect in it."""
+    """Return the config of a combination, without what has no effect in it."""
     defaults = {name: RunConfig.default(name) for name in RunConfig.__dataclass_fields__}
     parameters = checks.checked_fields(RunConfig, parameters)
-    parameters |= other_name(defaults | parameters)
     idle = without_effect(defaults | parameters)
     return RunConfig(**{name: value for name, value in parameters.items() if name not in idle})
 

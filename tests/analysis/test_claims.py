@@ -5,7 +5,7 @@ import pytest
 from conftest import write_run
 from scipy.stats import ttest_1samp
 
-from tcl_lib import RunConfig, load_runs, register_loss
+from tcl_lib import RunConfig, load_runs, losses, register_loss
 from tcl_lib.analysis import claims
 from tcl_lib.runs import layout
 
@@ -44,9 +44,13 @@ def test_differences_to_another_baseline_change_sign(table):
 
 
 def test_differences_are_also_those_of_a_loss_registered_later(table, tmp_path, own_names):
-    register_loss("prefix_tcl", label="prefix TCL", ce_term="prefix", temporal_term="contrastive")
-    write_run(RunConfig(loss="prefix_tcl", time_steps=3, runs_dir=str(tmp_path)))
-    assert set(claims.differences(load_runs(tmp_path), seconds)["variant"]) == {"TCL", "prefix TCL"}
+    register_loss("last_tcl", label="last TCL", ce_term=last_ce, temporal_term="contrastive")
+    write_run(RunConfig(loss="last_tcl", time_steps=3, runs_dir=str(tmp_path)))
+    assert set(claims.differences(load_runs(tmp_path), seconds)["variant"]) == {"TCL", "last TCL"}
+
+
+def last_ce(logits, labels):
+    return losses.ce(logits[-1:], labels)
 
 
 def seconds(run):
