@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from conftest import write_run
 from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 from torch import nn
@@ -637,6 +638,29 @@ def test_registered_cross_entropy_with_a_temperature_of_its_own_is_trained_read_
     drawn = {text.get_text() for text in legend.get_texts()}
     assert {"soft ce", "contrastive", "cross entropy", "loss"} <= drawn
     assert statistics.varied(table, "temperature", "temporal_weight").empty  # it has two temperatures
+
+
+def step_variance(logits):
+    return logits.var(0).mean()
+
+
+def test_registered_loss_without_a_temperature_is_shown_by_its_weight(tiny):
+    tcl_lib.register_loss("steady", label="Steady", temporal_term=step_variance)
+    weights = [0.2, 1.0]
+    for loss, changes in (
+        ("steady", [{"temporal_weight": weight} for weight in weights]),
+        ("tcl", [{"temporal_weight": weight, "temperature": 0.2} for weight in weights]),
+        ("tcl", [{"temperature": temperature} for temperature in (0.1, 0.2)]),
+    ):
+        for one in changes:
+            write_run(tiny(loss=loss, **one), validation_accuracy=50 + 10 * one.get("temporal_weight", 0))
+    table = load_runs(tiny().run_path.parent)
+    for rows in (table, table[table["loss"] == "steady"]):
+        axis = figures.sensitivity(rows).axes[-1]
+        (line,) = (container.lines[0] for container in axis.containers)
+        assert axis.get_title("left").endswith(" Steady, $t = T = 2$")
+        assert (*line.get_xdata(), *line.get_ydata()) == (0.2, 1.0, 52, 60)
+        assert axis.get_xlabel() == "weight of the temporal term"
 
 
 def load_run_of(rows, loss):

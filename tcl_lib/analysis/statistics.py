@@ -162,7 +162,8 @@ def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
     `accuracy` is the `accuracy_by_step` of the runs of one setting. Columns:
         variant; n: number of seeds that have `recalibrated`
         lost, lost_sd: accuracy at T minus accuracy at t = 1, in percentage points, over the seeds
-        regained: mean of the recalibrated minus the plain accuracy at t = 1
+        regained: how much less is lost with recalibrated accuracies; what recalibration gains at every t,
+            as it sees other samples than training did, does not count
         low, high: its 95 % interval (`t_interval`)
         share: regained / lost in percent; NaN where the loss is not certain: its 95 % interval contains 0,
             or for one seed, the intervals of both accuracies for the number of test samples overlap
@@ -177,7 +178,7 @@ def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
         steps = rows[rows["variant"] == variant].pivot(index="seed", columns="time_step")
         first, last = 1, rows["time_step"].max()
         lost = steps["cumulative"][last] - steps["cumulative"][first]
-        regained = steps["recalibrated"][first] - steps["cumulative"][first]
+        regained = lost - (steps["recalibrated"][last] - steps["recalibrated"][first])
         several = len(lost) > 1
         certain = t_interval(lost).low > 0 if several else (steps["low"][last] > steps["high"][first]).all()
         low, high = t_interval(regained)

@@ -21,8 +21,9 @@ RESULTS = (
 )
 RECALIBRATION = (
     "Lost at t = 1: accuracy of all time steps minus that of the first, mean ± standard deviation over the"
-    " seeds. Regained: what the first time step gains when batch norm is recalibrated to it, with the 95 %"
-    " interval (Student's t). The share is the ratio of the two means, where the loss of accuracy is certain."
+    " seeds. Regained: how much less is lost when batch norm is recalibrated to the number of time steps,"
+    " with the 95 % interval (Student's t). The share is the ratio of the two means, where the loss of"
+    " accuracy is certain."
 )
 BOLD = "Bold: ahead of every other loss, by the 95 % intervals of the paired differences."
 # Characters with a meaning in LaTeX, and how it writes them; then our own signs and formulas.

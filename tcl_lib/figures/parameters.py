@@ -14,7 +14,9 @@ from tcl_lib.registry import LOSSES
 
 
 def _temperatures(table: pd.DataFrame) -> list[pd.DataFrame]:
-    return [varied(table, "temperature", "temporal_weight")]
+    found = varied(table, "temperature", "temporal_weight")
+    without_temperature = varied(table[~table["loss"].isin(found["loss"])], "temporal_weight")
+    return [pd.concat([found, without_temperature])]
 
 
 def _positives(table: pd.DataFrame) -> list[pd.DataFrame]:
@@ -25,7 +27,8 @@ def _positives(table: pd.DataFrame) -> list[pd.DataFrame]:
 def sensitivity(page: Page, table: pd.DataFrame) -> PrintedFigure:
     """Return a figure of the validation accuracy against temperature and weight, at t = 1 and T.
 
-    The accuracy is that on validation data because hyperparameters are chosen there.
+    The accuracy is that on validation data because hyperparameters are chosen there. A loss without a
+    temperature is shown by its weight.
     """
     words = {"temperature": r"temperature $\tau$", "temporal_weight": "weight of the temporal term"}
     several = table.groupby("loss")["temperature"].nunique().max() > 1
@@ -37,29 +40,30 @@ def sensitivity(page: Page, table: pd.DataFrame) -> PrintedFigure:
         if loss in set(table["loss"])
     ]
     figure, axes = page.panels(len(shown), height=48, sharey=True)
-    values = sorted(table[other].unique())
+    values = sorted(table.dropna(subset=words)[other].unique())
     colours = dict(zip(values, sns.color_palette("flare", len(values)), strict=True))
     for axis, (loss, rows, column) in zip(axes, shown, strict=True):
-        for value, of_value in rows.groupby(other):
-            points = over_seeds(of_value, along, column)
-            drawn = {"marker": LOSSES[loss].marker, "color": colours[value], "elinewidth": 0.7}
+        x, hue = (along, other) if rows[along].notna().all() else (other, along)
+        for value, of_value in rows.groupby(hue, dropna=False):
+            points = over_seeds(of_value, x, column)
+            drawn = {"marker": LOSSES[loss].marker, "color": colours.get(value, "0.4"), "elinewidth": 0.7}
             axis.errorbar(points.mean.index, points.mean, points.reach, **drawn)
-            start = f"{LOSSES[loss].label}: {other.replace('_', ' ')} {value:g}, {along.replace('_', ' ')}"
+            of_line = f"{hue.replace('_', ' ')} {value:g}, " if value in colours else ""
+            start = f"{LOSSES[loss].label}: {of_line}{x.replace('_', ' ')}"
             names = [f"{start} {at:g}, {mean:.4g}" for at, mean in points.mean.items()]
             name_points(axis, points.mean.index, points.mean, names)
         step = "1" if column.endswith("t1") else f"T = {rows['time_steps'].iloc[0]}"
         axis.set_title(f"{LOSSES[loss].label}, $t = {step}$", parse_math=True)
-        label(
-            axis, words[along], "validation accuracy (%)" if axis.get_subplotspec().is_first_col() else None
-        )
-        ticks = sorted(rows[along].unique())
+        label(axis, words[x], "validation accuracy (%)" if axis.get_subplotspec().is_first_col() else None)
+        ticks = sorted(rows[x].unique())
         if ticks[0] > 0:
             axis.set_xscale("log")
         axis.xaxis.set_major_locator(FixedLocator(ticks))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xticklabels([f"{tick:g}" for tick in ticks], rotation=90 if len(ticks) > 5 else 0)
     name = {"temperature": "temperature", "temporal_weight": "weight"}[other]
-    legend(figure, [Line2D([], [], color=colours[v], label=f"{name} {v:g}") for v in values])
+    if values:
+        legend(figure, [Line2D([], [], color=colours[v], label=f"{name} {v:g}") for v in values])
     set_caption(
         figure,
         table,
