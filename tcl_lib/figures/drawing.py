@@ -155,7 +155,7 @@ def _nothing(table: pd.DataFrame, shown: str, vary: dict[str, list]) -> str:
         lists = {"losses": using or ["tcl"], first: vary[first]}
         return f"{shown} does not vary in these runs; to train such runs: {_command(table, lists)}"
     lists = {"losses": [loss for loss in LOSSES if loss in set(table["loss"])]}
-    return f"{shown} was not measured when these runs were made; to train them anew: {_command(table, lists)}"
+    return f"{shown} is not in the files of these runs; to train them anew: {_command(table, lists)}"
 
 
 def _uses(table: pd.DataFrame, loss: str, parameter: str) -> bool:

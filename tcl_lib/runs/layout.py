@@ -67,9 +67,15 @@ def repair(file: Path) -> str:
 def read_finished(file: Path) -> bytes:
     """Return the content of a finished run's file.
 
-    Raises FileNotFoundError where it is missing, Damaged where it does not fit the run's checksums.
+    Raises Damaged where it does not fit the run's checksums or, for a table, where it was lost;
+    FileNotFoundError where it was never there or was left out, as features and logits may be.
     """
-    content = read(file)
+    try:
+        content = read(file)
+    except FileNotFoundError as error:
+        if file.suffix == ".csv" and file.name in listed_sums(file.parent):
+            raise Damaged(str(error)) from None
+        raise
     if hashlib.sha256(content).hexdigest() != listed_sums(file.parent).get(file.name):
         raise Damaged(f"{file}: is damaged, it does not match {SUMS}{repair(file)}")
     return content

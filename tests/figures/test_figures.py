@@ -499,7 +499,7 @@ def test_runs_without_what_is_shown_are_refused_with_the_command_that_trains_the
     with pytest.raises(figures.NothingToDraw) as caught:
         figures.firing_rates(run)
     command = str(caught.value).split(": ", 1)[1]
-    assert str(caught.value).startswith("the firing rate was not measured when these runs were made;")
+    assert str(caught.value).startswith("the firing rate is not in the files of these runs;")
     assert len(str(caught.value).splitlines()) == 1
     assert command.startswith("papermill notebooks/ablation.ipynb runs/ablation.ipynb -p train_size 96")
     assert command.endswith(' -y "{losses: [tcl], seeds: [0], time_steps: [2], batch_size: [32]}"')

@@ -61,7 +61,7 @@ def test_show_says_in_a_line_what_is_missing_and_shows_no_heading(gallery, caplo
     assert '-y "{losses: [tcl], temperature: [0.05, 0.1, 0.2], seeds: [0]' in moving
     assert "-p dataset moving_digits" in moving
     assert len(energy) == 2
-    assert all("energy was not measured when these runs were made; to train them anew" in m for m in energy)
+    assert all("energy is not in the files of these runs; to train them anew" in m for m in energy)
     shown = capsys.readouterr().out
     assert shown.count("Figure(") == 1  # of the temperature
     assert shown.count("Markdown") == 1  # the heading above it

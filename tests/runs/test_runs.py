@@ -273,8 +273,11 @@ def test_tables_of_runs_below_each_other(finished, recwarn):
 
 def test_gather_leaves_out_runs_without_the_table_and_names_them(finished, recwarn):
     paths = [finished(seed=seed).run_path for seed in range(1, 7)]
-    for path in paths[1:]:
+    for path in paths[1:]:  # as an earlier version left them
         (path / layout.METRICS).unlink()
+        sums = layout.listed_sums(path)
+        del sums[layout.METRICS]
+        layout.write_sums(path, sums)
     table = load_runs(paths[0].parent)
     assert runs.gather(table[:3], "metrics")["seed"].tolist() == [1, 1]
     assert messages(recwarn) == [f"skipped {paths[1]}, {paths[2]}: without metrics"]
@@ -284,6 +287,15 @@ def test_gather_leaves_out_runs_without_the_table_and_names_them(finished, recwa
     recwarn.clear()
     assert runs.gather(table, "firing_rates").empty  # no run has it: nothing was skipped
     assert not messages(recwarn)
+
+
+def test_gather_names_a_table_that_was_lost_and_how_to_write_it_again(finished, recwarn):
+    paths = [finished(seed=seed).run_path for seed in (1, 2)]
+    (paths[1] / layout.METRICS).unlink()
+    assert runs.gather(load_runs(paths[0].parent), "metrics")["seed"].tolist() == [1, 1]
+    assert messages(recwarn) == [
+        f"skipped {paths[1] / layout.METRICS}: is missing; overwrite=True trains the run anew"
+    ]
 
 
 def test_gather_keeps_a_column_beside_its_neighbour(finished):
