@@ -5,7 +5,7 @@ nodes here are those that SpikingJelly 2 and snnTorch 1 read as the neurons of t
 seconds, tau = DT / (1 - decay), r = tau / DT, and arrays of the full shape.
 
 Every export is of the network at inference: without its projection head, with batch norm as trained.
-Needs `pip install .[export]`. Shapes: T time steps, B batch, C channels, H x W pixels, K classes.
+`to_onnx` needs `pip install .[export]`. Shapes: T time steps, B batch, C channels, H x W pixels, K classes.
 """
 
 import copy
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._pytree import tree_leaves
 
 from tcl_lib.backbones import ResidualBlock, SpikingNetwork
 from tcl_lib.neurons import Neuron, Spiking
@@ -56,7 +57,7 @@ def to_onnx(network: SpikingNetwork) -> torch.onnx.ONNXProgram:
     """
     step = _Step(network)
     for layer in network.modules():
-        if isinstance(layer, Spiking) and any(part != 0 for part in layer.neuron.rest):
+        if isinstance(layer, Spiking) and any(part != 0 for part in tree_leaves(layer.neuron.rest)):
             raise ValueError(f"{layer.neuron.step.__name__}: its state at rest is not 0, as ONNX starts with")
     frame = torch.zeros(2, *network.input_shape)
     states = tuple(step.stepwise(frame)[1].neurons)

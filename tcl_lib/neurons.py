@@ -15,6 +15,7 @@ import torch
 from norse.torch.functional.lif import LIFFeedForwardState, LIFParameters, lif_feed_forward_step
 from norse.torch.functional.lif_box import LIFBoxFeedForwardState, LIFBoxParameters, lif_box_feed_forward_step
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from tcl_lib.fused import Constants, LIFFunction
 
@@ -111,7 +112,7 @@ def one_step(neuron: Neuron, current: Tensor, state: NamedTuple) -> tuple[Tensor
     dtype = torch.promote_types(current.dtype, torch.float32)
     spikes, state = neuron.step(current.to(dtype) / neuron.gain, state, neuron.parameters, neuron.dt)
     # of some neurons, the first spikes and states have the shape of the state at rest
-    return spikes.to(current.dtype).expand_as(current), type(state)(*(x.expand_as(current) for x in state))
+    return spikes.to(current.dtype).expand_as(current), tree_map(lambda x: x.expand_as(current), state)
 
 
 def _steps(current: Tensor, time_steps: int | None) -> int:

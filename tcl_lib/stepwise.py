@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.neurons import Neuron, Spiking, one_step
@@ -56,7 +57,7 @@ class StepwiseNetwork(nn.Module):
                 if isinstance(layer, Spiking):
                     setattr(parent, name, _Stepping(layer.neuron, self._memory))
         layers = [layer for layer in self.modules() if isinstance(layer, _Stepping)]
-        self._parts = sum(len(layer.neuron.rest) for layer in layers)
+        self._parts = sum(len(tree_leaves(layer.neuron.rest)) for layer in layers)
         self.eval()
 
     @torch.no_grad()
@@ -104,8 +105,9 @@ class _Stepping(Spiking):
         self._memory = memory
 
     def forward(self, current: Tensor, time_steps: int | None = None) -> Tensor:
-        parts = [self._memory.parts.pop(0) for _ in self.neuron.rest]
-        state = self.neuron.rest if parts[0] is None else type(self.neuron.rest)(*parts)
+        rest, form = tree_flatten(self.neuron.rest)
+        parts = [self._memory.parts.pop(0) for _ in rest]
+        state = self.neuron.rest if parts[0] is None else tree_unflatten(parts, form)
         spikes, state = one_step(self.neuron, current[0], state)
-        self._memory.parts.extend(state)
+        self._memory.parts.extend(tree_leaves(state))
         return spikes[None]

@@ -121,7 +121,7 @@ def test_the_table_of_the_readme_is_the_mean_of_the_reference_runs(loss):
 
 
 def test_the_readme_says_how_many_runs_and_samples():
-    (row,) = re.findall(r"^\| n: seeds, test samples \|(.*)\|$", README, re.M)
+    (row,) = re.findall(r"^\| seeds; test samples \|(.*)\|$", README, re.M)
     counted = []
     starts = (
         "folder-convnet-ce",
@@ -133,7 +133,7 @@ def test_the_readme_says_how_many_runs_and_samples():
         found = [path for path in REFERENCE.iterdir() if path.name.startswith(start)]
         configs = [json.loads((path / "config.json").read_text()) for path in found]
         seeds = {config["parameters"]["seed"] for config in configs}
-        counted.append(f"{len(seeds)}, {configs[0]['data']['images']['test']:,}")
+        counted.append(f"{len(seeds)}; {configs[0]['data']['images']['test']:,}")
     assert [cell.strip() for cell in row.split("|")] == counted
 
 

@@ -2,10 +2,16 @@
 
 import pytest
 import torch
+from norse.torch.functional.lif import LIFFeedForwardState, LIFParameters
 from norse.torch.functional.lif_adex import (
     LIFAdExFeedForwardState,
     LIFAdExParameters,
     lif_adex_feed_forward_step,
+)
+from norse.torch.functional.lif_refrac import (
+    LIFRefracFeedForwardState,
+    LIFRefracParameters,
+    lif_refrac_feed_forward_step,
 )
 from torch.testing import assert_close
 
@@ -17,6 +23,12 @@ ADEX = Neuron(
     lif_adex_feed_forward_step,
     LIFAdExParameters(method="triangle", alpha=1.0),
     LIFAdExFeedForwardState(*torch.zeros(3)),
+    gain=0.02,
+)
+REFRACTORY = Neuron(
+    lif_refrac_feed_forward_step,
+    LIFRefracParameters(LIFParameters(method="triangle", alpha=1.0), rho_reset=torch.tensor(1.0)),
+    LIFRefracFeedForwardState(LIFFeedForwardState(*torch.zeros(2)), torch.tensor(0.0)),
     gain=0.02,
 )
 STEPS, BATCH = 4, 6
@@ -38,6 +50,7 @@ def network(backbone=convnet, size=8, neuron=None, channels=2):
         (convnet, 8, lif_box_neuron()),
         (convnet, 8, lif_neuron(decay=0.7)),
         (convnet, 8, ADEX),
+        (convnet, 8, REFRACTORY),
         (vggsnn, 16, lif_box_neuron()),
         (resnet19, 6, lif_neuron()),
     ],
