@@ -28,8 +28,8 @@ from torch.profiler import profile
 from benchmarks import speed
 from benchmarks.parameters import Benchmark
 from tcl_lib import RunConfig, load_runs, train
+from tcl_lib.config.registry import LOSSES
 from tcl_lib.neurons import lif, lif_synaptic
-from tcl_lib.registry import LOSSES
 from tcl_lib.utils import files, paths
 from tcl_lib.utils.devices import find_device, gpu_settings, hardware
 from tcl_lib.utils.provenance import git_commit, versions

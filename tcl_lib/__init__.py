@@ -12,10 +12,8 @@ _getattr, __dir__, __all__ = lazy_loader.attach(
     # train.py is a command; the attribute is the function
     submodules=[module.name for module in pkgutil.iter_modules(__path__) if module.name != "train"],
     submod_attrs={
-        "config": ["RunConfig"],
-        "registry": ["import_plugin"],
-        "registration": ["register_backbone", "register_loss"],
-        "sharing": ["bundle"],
+        "config": ["RunConfig", "import_plugin", "register_backbone", "register_loss"],
+        "export": ["bundle"],
         "stepwise": ["StepwiseNetwork"],
         "data": ["load_data"],
         "runs": ["Run", "load_run", "load_runs"],

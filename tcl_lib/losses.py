@@ -2,9 +2,9 @@
 
 Shapes: T time steps, V views, B samples, K classes, P projection, N = T*V*B anchors. Logits are [T, B, K] or
 [T, V, B, K]. An anchor is one sample in one view at one time step. `positive_mask` says which anchors are
-positives of each other; `supervised_contrastive_loss` computes the loss for any mask. `registry.py` makes the
-losses of a run (`tcl`, `stcl` and so on) of them. This file needs only torch and can be copied into another
-project.
+positives of each other; `supervised_contrastive_loss` computes the loss for any mask. `config/registry.py`
+makes the losses of a run (`tcl`, `stcl` and so on) of them. This file needs only torch and can be copied into
+another project.
 """
 
 from collections.abc import Sequence

@@ -22,8 +22,8 @@ from PIL import Image
 
 import tcl_lib  # torch only when it is used: pytest-xdist's main process runs no test
 from tcl_lib import RunConfig
-from tcl_lib.registry import BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS, import_plugin
-from tcl_lib.rules import without_effect
+from tcl_lib.config.registry import BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS, import_plugin
+from tcl_lib.config.rules import without_effect
 from tcl_lib.runs import contents, layout, life
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 

@@ -13,24 +13,19 @@ import tcl_lib
 PACKAGE = Path(tcl_lib.__file__).parent
 HEART = ("neurons", "fused", "backbones", "losses")
 # What a folder or file of the package may import of the package beside itself.
-CONFIG = {"config", "registry", "rules"}
 BELOW = {
     "utils": set(),
-    "registry": {"utils"},
-    "rules": {"registry", "config", "utils"},
-    "config": {"registry", "rules", "utils"},
-    "registration": CONFIG | {"utils"},
+    "config": {"utils"},
     "train": {"utils"},
     **{name: set(HEART) for name in HEART},
     "stepwise": set(HEART),
-    "export": {*HEART, "stepwise"},
-    "sharing": {*CONFIG, "analysis", "data", "export", "runs", "training", "utils"},
-    "data": CONFIG | {"utils"},
-    "runs": CONFIG | {"utils"},
-    "analysis": {*HEART, *CONFIG, "stepwise", "data", "runs", "utils"},
-    "figures": CONFIG | {"analysis", "runs", "utils"},
-    "training": {*HEART, *CONFIG, "data", "runs", "analysis", "utils"},
-    "explore": {*HEART, *CONFIG, "data", "runs", "analysis", "training", "figures", "utils"},
+    "data": {"config", "utils"},
+    "runs": {"config", "utils"},
+    "analysis": {*HEART, "config", "stepwise", "data", "runs", "utils"},
+    "figures": {"config", "analysis", "runs", "utils"},
+    "training": {*HEART, "config", "data", "runs", "analysis", "utils"},
+    "export": {*HEART, "config", "stepwise", "data", "runs", "analysis", "training", "utils"},
+    "explore": {*HEART, "config", "data", "runs", "analysis", "training", "figures", "utils"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -90,7 +85,7 @@ def test_the_heart_loads_in_a_process_without_the_rest():
 
 
 # What loads no torch: parameters are checked at once, and figures are drawn on a laptop.
-LIGHT = ["config", "registration", "runs", "figures", "analysis.statistics", "analysis.similarity"]
+LIGHT = ["config", "config.registration", "runs", "figures", "analysis.statistics", "analysis.similarity"]
 LIGHT += ["analysis.tsne", "training.grids", "utils.notebooks", "data.events.cache"]
 
 

@@ -18,6 +18,7 @@ from torch.testing import assert_close
 from benchmarks.memory import peak_memory
 from tcl_lib import RunConfig, losses
 from tcl_lib.backbones import NetworkOutput
+from tcl_lib.config.registry import LOSSES
 from tcl_lib.losses import (
     RELATIONS,
     TIME_PAIRS,
@@ -30,7 +31,6 @@ from tcl_lib.losses import (
     supervised_contrastive_loss,
     temporal_contrastive_loss,
 )
-from tcl_lib.registry import LOSSES
 from tcl_lib.training.build import loss_terms, total_loss
 
 SUBSETS = [subset for size in range(4) for subset in itertools.combinations(RELATIONS, size)]

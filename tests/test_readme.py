@@ -13,9 +13,9 @@ import yaml
 from papermill import inspect_notebook
 
 import tcl_lib
-from tcl_lib import load_run, load_runs, registry, runs
+from tcl_lib import load_run, load_runs, runs
 from tcl_lib.analysis import statistics, tables
-from tcl_lib.config import RunConfig
+from tcl_lib.config import RunConfig, registry
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 REFERENCE = REPOSITORY / "runs" / "reference"

@@ -7,11 +7,11 @@ from conftest import REPOSITORY, too_long
 from lightning_fabric import Fabric
 
 from tcl_lib import RunConfig
+from tcl_lib.config.registry import DATASETS
 from tcl_lib.data.batches import training_batches
 from tcl_lib.data.events.datasets import EventData
 from tcl_lib.data.images import ImageData
 from tcl_lib.data.parts import Split
-from tcl_lib.registry import DATASETS
 from tcl_lib.training.build import build_network, build_optimizer
 from tcl_lib.training.step import forward_and_backward
 

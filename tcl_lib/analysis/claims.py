@@ -7,7 +7,7 @@ import pandas as pd
 from tcl_lib import runs
 from tcl_lib.analysis.statistics import mixed, settings, t_interval
 from tcl_lib.analysis.tables import Printed, shown, signed
-from tcl_lib.registry import LOSSES
+from tcl_lib.config.registry import LOSSES
 from tcl_lib.runs import Run
 from tcl_lib.runs.names import titled_setting
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tcl_lib.config import RunConfig
-from tcl_lib.registry import DATASETS
+from tcl_lib.config.registry import DATASETS
 from tcl_lib.runs import Run
 from tcl_lib.runs.contents import DataDescription, check_same_data
 

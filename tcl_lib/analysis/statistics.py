@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import stdtrit  # scipy.stats would take a second to import
 
 from tcl_lib import runs
-from tcl_lib.registry import LOSS_PARAMETERS, LOSSES
+from tcl_lib.config.registry import LOSS_PARAMETERS, LOSSES
 from tcl_lib.utils.words import digest, listed
 
 

@@ -3,10 +3,10 @@
 import pkgutil
 
 from tcl_lib.config import RunConfig
+from tcl_lib.config.registry import DATASETS
 from tcl_lib.data.events.datasets import EventData
 from tcl_lib.data.images import ImageData
 from tcl_lib.data.parts import Data, stratified_order
-from tcl_lib.registry import DATASETS
 
 
 def load_data(config: RunConfig, *, download: bool = True) -> Data:

@@ -13,10 +13,10 @@ import pandas as pd
 from tcl_lib import runs
 from tcl_lib.analysis.statistics import mixed
 from tcl_lib.config import RunConfig
+from tcl_lib.config.registry import LOSS_PARAMETERS, LOSSES
+from tcl_lib.config.rules import NOT_IN_IDENTITY
 from tcl_lib.figures.style import PRESETS, Page, PrintedFigure, letter
 from tcl_lib.figures.text import draw_every_character
-from tcl_lib.registry import LOSS_PARAMETERS, LOSSES
-from tcl_lib.rules import NOT_IN_IDENTITY
 from tcl_lib.runs import Run
 from tcl_lib.utils import files
 

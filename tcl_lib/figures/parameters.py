@@ -6,11 +6,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from tcl_lib.analysis.statistics import varied
+from tcl_lib.config.registry import LOSSES
 from tcl_lib.figures.drawing import drawing, set_caption
 from tcl_lib.figures.hover import name_points
 from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend, over_seeds
-from tcl_lib.registry import LOSSES
 
 
 def _temperatures(table: pd.DataFrame) -> list[pd.DataFrame]:

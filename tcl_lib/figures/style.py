@@ -16,9 +16,9 @@ from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
+from tcl_lib.config.registry import LOSSES
 from tcl_lib.figures.hover import overlay
 from tcl_lib.figures.text import text_width
-from tcl_lib.registry import LOSSES
 from tcl_lib.utils.checks import Positive, checked, one_of
 
 MM = 1 / 25.4  # inches

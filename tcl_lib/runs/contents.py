@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from tcl_lib.config import RunConfig
-from tcl_lib.rules import NOT_IN_IDENTITY
+from tcl_lib.config.rules import NOT_IN_IDENTITY
 from tcl_lib.runs import layout
 from tcl_lib.utils.checks import AtLeast1, NotNegative
 from tcl_lib.utils.files import Damaged

@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from tcl_lib.registry import DATASETS
+from tcl_lib.config.registry import DATASETS
 from tcl_lib.runs.tables import one_setting
 
 TITLES = {name.replace("_", ""): facts.title for name, facts in DATASETS.items()}

@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 
 from tcl_lib.backbones import NetworkOutput, SpikingNetwork
 from tcl_lib.config import RunConfig
+from tcl_lib.config.registry import BACKBONES, function_of
 from tcl_lib.neurons import NEURONS
-from tcl_lib.registry import BACKBONES, function_of
 from tcl_lib.runs import Run, checkpoints, life, load_run
 from tcl_lib.runs.layout import CHECKPOINT, WEIGHTS
 from tcl_lib.training import weights

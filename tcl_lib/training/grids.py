@@ -19,8 +19,8 @@ import pandas as pd
 from tcl_lib import runs
 from tcl_lib.analysis import comparison
 from tcl_lib.config import RunConfig
-from tcl_lib.registry import LOSS_PARAMETERS, import_plugin
-from tcl_lib.rules import without_effect
+from tcl_lib.config.registry import LOSS_PARAMETERS, import_plugin
+from tcl_lib.config.rules import without_effect
 from tcl_lib.runs import layout, life
 from tcl_lib.utils import checks
 from tcl_lib.utils.progress import progress_bar

@@ -14,8 +14,8 @@ from tcl_lib.analysis.comparison import data_of
 from tcl_lib.analysis.policies import logits_of
 from tcl_lib.analysis.robustness import robustness
 from tcl_lib.explore.models import load_models
+from tcl_lib.export.sharing import card
 from tcl_lib.runs import layout, load_run, load_runs
-from tcl_lib.sharing import card
 
 
 def test_fingerprint_hashes_classes_shape_labels_and_samples():

@@ -15,9 +15,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from benchmarks.figure import speed
-from tcl_lib import figures, load_run, registry, runs
+from tcl_lib import figures, load_run, runs
 from tcl_lib.analysis.similarity import temporal_similarity
 from tcl_lib.analysis.tsne import tsne
+from tcl_lib.config import registry
 from tcl_lib.figures.hover import overlay
 from tcl_lib.runs import layout
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY

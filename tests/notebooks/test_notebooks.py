@@ -16,7 +16,7 @@ from papermill.parameterize import parameterize_notebook
 import tcl_lib
 from benchmarks.parameters import Benchmark
 from tcl_lib import load_run
-from tcl_lib.registry import LOSSES
+from tcl_lib.config.registry import LOSSES
 from tcl_lib.training import grids, schedulers
 from tcl_lib.utils import notebooks
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY

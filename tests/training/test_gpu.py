@@ -11,10 +11,10 @@ from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data, train
 from tcl_lib.analysis.activity import FiringRates
+from tcl_lib.config.registry import LOSSES
 from tcl_lib.data import training_batches
 from tcl_lib.data.batches import placed
 from tcl_lib.neurons import lif, lif_synaptic
-from tcl_lib.registry import LOSSES
 from tcl_lib.runs import layout
 from tcl_lib.training.build import build_optimizer, loss_terms, total_loss
 from tcl_lib.training.step import forward_and_backward

@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, train
-from tcl_lib.registry import LOSSES
+from tcl_lib.config.registry import LOSSES
 from tcl_lib.training.build import loss_terms, total_loss
 from tcl_lib.training.step import forward_and_backward
 

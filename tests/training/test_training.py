@@ -22,7 +22,7 @@ from tcl_lib.analysis import evaluation
 from tcl_lib.analysis.activity import firing_rates
 from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
 from tcl_lib.analysis.similarity import temporal_similarity
-from tcl_lib.registry import LOSSES
+from tcl_lib.config.registry import LOSSES
 from tcl_lib.runs import checkpoints, contents, layout, life
 from tcl_lib.training import loop, records
 from tcl_lib.training.build import build_optimizer, learning_rate

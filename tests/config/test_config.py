@@ -12,10 +12,10 @@ import yaml
 from papermill import inspect_notebook
 
 from tcl_lib import RunConfig
+from tcl_lib.config.registry import DATASETS
+from tcl_lib.config.rules import without_effect
 from tcl_lib.losses import RELATIONS, TIME_PAIRS
 from tcl_lib.neurons import NEURONS
-from tcl_lib.registry import DATASETS
-from tcl_lib.rules import without_effect
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 NOTEBOOK = REPOSITORY / "notebooks" / "train.ipynb"

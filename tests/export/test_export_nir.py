@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tcl_lib.backbones import convnet, resnet19, vggsnn
-from tcl_lib.export import DT, to_nir
+from tcl_lib.export.formats import DT, to_nir
 from tcl_lib.neurons import Spiking, lif_box_neuron, lif_neuron
 from tcl_lib.training.whitening import add_whitening, fit_whitening
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from matplotlib.colors import is_color_like, to_rgba
 from matplotlib.markers import MarkerStyle
 
-from tcl_lib import registry
-from tcl_lib.config import RunConfig
-from tcl_lib.registry import CE_TERMS, LOSSES, TEMPORAL_TERMS, Backbone, Loss, Term
+from tcl_lib.config import registry
+from tcl_lib.config.registry import CE_TERMS, LOSSES, TEMPORAL_TERMS, Backbone, Loss, Term
+from tcl_lib.config.run_config import RunConfig
 from tcl_lib.utils import checks, source
 
 # Names that a function must not take: columns of tables, and the terms that are there.

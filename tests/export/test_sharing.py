@@ -75,7 +75,7 @@ def test_bundle_says_in_the_card_why_there_is_no_graph(trained, tmp_path, monkey
     def refuse(network):
         raise ValueError("MaxPool2d: has no counterpart in NIR")
 
-    monkeypatch.setattr("tcl_lib.sharing.to_nir", refuse)
+    monkeypatch.setattr("tcl_lib.export.sharing.to_nir", refuse)
     folder = bundle(trained, tmp_path / "shared")
     assert "**NIR**: none (MaxPool2d: has no counterpart in NIR)" in (folder / "README.md").read_text()
     assert not (folder / "network.nir").exists()

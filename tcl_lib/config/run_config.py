@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from tcl_lib import registry, rules
-from tcl_lib.registry import LOSS_PARAMETERS, Dataset, Term
+from tcl_lib.config import registry, rules
+from tcl_lib.config.registry import LOSS_PARAMETERS, Dataset, Term
 from tcl_lib.utils import checks, notebooks, paths
 from tcl_lib.utils.words import digest, listed
 

@@ -15,10 +15,11 @@ from torch import nn
 from torch.testing import assert_close
 
 import tcl_lib
-from tcl_lib import RunConfig, build_network, figures, grid, load_runs, losses, registry, runs, train_grid
+from tcl_lib import RunConfig, build_network, figures, grid, load_runs, losses, runs, train_grid
 from tcl_lib.analysis import statistics
 from tcl_lib.backbones import NetworkOutput, convnet
-from tcl_lib.registry import BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS
+from tcl_lib.config import registry
+from tcl_lib.config.registry import BACKBONES, CE_TERMS, LOSSES, TEMPORAL_TERMS
 from tcl_lib.training.build import loss_terms, total_loss
 
 pytestmark = pytest.mark.usefixtures("own_names")

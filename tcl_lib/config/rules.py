@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from tcl_lib import registry
-from tcl_lib.registry import BACKBONES, DATASETS, TERM_PARAMETERS, Term
+from tcl_lib.config import registry
+from tcl_lib.config.registry import BACKBONES, DATASETS, TERM_PARAMETERS, Term
 from tcl_lib.utils import paths
 
 if TYPE_CHECKING:
-    from tcl_lib.config import RunConfig
+    from tcl_lib.config.run_config import RunConfig
 
 EVENT_PARAMETERS = (
     *("frame_by", "frame_size", "count_scale", "split", "event_augmentation", "sensor_size"),

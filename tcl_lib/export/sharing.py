@@ -8,9 +8,9 @@ from pathlib import Path
 import nir
 import yaml
 
-from tcl_lib import registry
 from tcl_lib.analysis.comparison import data_of
-from tcl_lib.export import to_nir
+from tcl_lib.config import registry
+from tcl_lib.export.formats import to_nir
 from tcl_lib.runs import Run, layout, load_run
 from tcl_lib.training import load_network, save_weights
 from tcl_lib.utils import files
