@@ -14,11 +14,11 @@ from time import perf_counter
 
 import torch
 from torch import distributed
+from torch.distributed.nn.functional import all_gather, all_reduce
 
 from tcl_lib import RunConfig, build_network
 from tcl_lib.training import batchnorm
 from tcl_lib.training.build import build_optimizer
-from tcl_lib.training.collectives import gathered, summed
 from tcl_lib.training.processes import Processes
 from tcl_lib.training.step import forward_and_backward
 from tcl_lib.utils.devices import gpu_settings
@@ -89,9 +89,9 @@ def main() -> None:
     parts = {
         "step": step,
         "compute": compute,
-        "gather": lambda: (gathered(output), distributed.all_reduce(output.repeat(count, 1, 1))),
+        "gather": lambda: (all_gather(output), distributed.all_reduce(output.repeat(count, 1, 1))),
         "gradients": lambda: distributed.all_reduce(gradients),
-        "batch norm": lambda: [summed(of) for of in 2 * moments],
+        "batch norm": lambda: [all_reduce(of) for of in 2 * moments],
         "signals": lambda: (group.agree(0), group.agree(0)),
     }
     with gpu_settings(device, config.tf32):

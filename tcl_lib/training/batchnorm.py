@@ -6,9 +6,8 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
-
-from tcl_lib.training.collectives import summed
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
@@ -21,10 +20,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
         shape = [1, -1, *(1 for _ in dims[1:])]
         values = x.to(torch.promote_types(x.dtype, torch.float32))
         here = values.new_tensor([values.numel() / values.shape[1]])
-        *total, count = summed(torch.cat([values.sum(dims), here])).split([values.shape[1], 1])
+        *total, count = all_reduce(torch.cat([values.sum(dims), here])).split([values.shape[1], 1])
         mean = total[0] / count
         apart = values - mean.view(shape)
-        variance = summed(apart.square().sum(dims)) / count
+        variance = all_reduce(apart.square().sum(dims)) / count
         if self.track_running_stats:
             with torch.no_grad():
                 self.num_batches_tracked += 1

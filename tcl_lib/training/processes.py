@@ -27,11 +27,11 @@ from lightning_fabric.plugins.environments import (
 )
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, distributed, multiprocessing
+from torch.distributed.nn.functional import all_gather
 
 from tcl_lib.backbones import NetworkOutput
 from tcl_lib.config import RunConfig
 from tcl_lib.data.batches import part_of
-from tcl_lib.training.collectives import gathered
 from tcl_lib.training.interruption import Interruption
 from tcl_lib.utils import notebooks
 from tcl_lib.utils.devices import check_fork, find_device, threads
@@ -257,7 +257,7 @@ class Processes:
         sizes = [of.stop - of.start for of in rows]
         # All have to send equally many: those that have one less add zeros.
         padding = [0, 0] * (part.dim() - 1 - dim) + [0, max(sizes) - part.shape[dim]]
-        parts = gathered(F.pad(part, padding))
+        parts = all_gather(F.pad(part, padding))
         return torch.cat([of.narrow(dim, 0, size) for of, size in zip(parts, sizes, strict=True)], dim)
 
     def output(self, part: NetworkOutput, config: RunConfig, batch: int) -> NetworkOutput:
