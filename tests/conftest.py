@@ -125,10 +125,11 @@ def write_run(config: RunConfig, *, test_size: int = 360, tables: dict[str, dict
     path = config.run_path
     path.mkdir(parents=True)
     images = {"train": 96, "validation": 144, "test": test_size}
-    data = {"image_shape": [1, 8, 8], "classes": list("0123456789"), "images": images}
-    layout.write_json(
-        path / layout.CONFIG, {"parameters": config.to_dict(), "code": config.code, "data": data}
-    )
+    prints = {part: f"{part} of seed {config.seed}".replace(" ", "-") for part in images} | {"test": "test"}
+    data = {"image_shape": [1, 8, 8], "classes": list("0123456789"), "images": images, "fingerprint": prints}
+    written = {"parameters": config.to_dict(), "code": config.code, "data": data}
+    written |= {"machine": "made, 1 thread, Linux", "threads": 1}
+    layout.write_json(path / layout.CONFIG, written)
     for name, columns in (tables or {}).items():
         table = pd.DataFrame(columns)
         others = [column for column in contents.COLUMNS[name][1:] if column not in table]

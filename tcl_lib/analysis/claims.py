@@ -23,8 +23,6 @@ SIMILARITY = {
 def accuracy(run: Run, column: str = "cumulative") -> dict[str, float]:
     """Return the test accuracy in percent when inference stops after 1, 2, 3 and all T time steps."""
     table = run.accuracy_by_step.set_index("time_step")
-    if column not in table:  # of an earlier version
-        return {}
     last = table.index.max()
     return {"t = T" if t == last else f"t = {t}": table[column][t] for t in (1, 2, 3, last) if t <= last}
 
@@ -64,7 +62,7 @@ def differences(
     Columns: data, setting, variant, quantity; `mean` over the seeds; `difference`, the mean of the
     differences to the run of the baseline with the same seed; low, high, its 95 % interval (`t_interval`);
     n, the number of these differences. Settings without the baseline, or without another variant, have no
-    rows; neither have runs of earlier versions, which measured less.
+    rows.
     """
     variants = [loss.label for loss in LOSSES.values()] if variants is None else variants
     rows = []
@@ -73,7 +71,9 @@ def differences(
             continue
         titles = dict(zip(("data", "setting"), titled_setting(setting), strict=True))
         measured = {
-            variant: pd.DataFrame({row.seed: _measured(measure, row.path) for row in found.itertuples()}).T
+            variant: pd.DataFrame(
+                {one.seed: measure(runs.load_run(one.path)) for one in found.itertuples()}
+            ).T
             for variant, found in setting.groupby("variant")
             if variant in (baseline, *variants)
         }
@@ -86,13 +86,6 @@ def differences(
                 rows.append(titles | row)
     columns = ("data", "setting", "variant", "quantity", "mean", "difference", "low", "high", "n")
     return pd.DataFrame(rows, columns=columns)
-
-
-def _measured(measure: Callable[[Run], dict[str, float]], path: str) -> dict[str, float]:
-    try:
-        return measure(runs.load_run(path))
-    except FileNotFoundError:
-        return {}
 
 
 def claim(

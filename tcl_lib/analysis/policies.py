@@ -221,10 +221,7 @@ def _choose(curve: pd.DataFrame, name: str, goal: float) -> float:
 
 def _measured(run: Run, policy: str, threshold: float, steps: np.ndarray, right: np.ndarray) -> Anytime:
     counts = np.bincount(steps, minlength=len(right) + 1)[1:] / len(steps)
-    try:
-        spent = run.operations.groupby("time_step")["energy_uj"].sum().cumsum().to_numpy()
-    except FileNotFoundError:  # an early run
-        spent = np.full(len(right), np.nan)
+    spent = run.operations.groupby("time_step")["energy_uj"].sum().cumsum().to_numpy()
     stopped = pd.Series(100 * counts, pd.RangeIndex(1, len(right) + 1, name="time_step"), name="stopped")
     accuracy = 100 * float(_at(right, steps).mean())
     return Anytime(policy, threshold, accuracy, float(steps.mean()), float(counts @ spent), stopped)

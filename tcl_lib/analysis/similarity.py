@@ -6,8 +6,6 @@ Shapes: T time steps, N samples, D features, K classes.
 import numpy as np
 import pandas as pd
 
-from tcl_lib.runs import Run
-
 
 def temporal_similarity(features: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """Return all measures for all pairs of time steps: [T, N, D], [N] -> a row for each pair.
@@ -24,23 +22,6 @@ def temporal_similarity(features: np.ndarray, labels: np.ndarray) -> pd.DataFram
         for relation, values in compute(features, labels).items()
     }
     return pd.concat(tables, names=["measure", "relation"]).rename("value").reset_index()
-
-
-def similarity_of_run(run: Run) -> pd.DataFrame:
-    """Return a run's `similarity`.
-
-    Runs of earlier versions lack `cka_debiased`: it is computed from their features, where these were kept.
-    """
-    table = run.similarity
-    if "cka_debiased" in set(table["measure"]):
-        return table
-    try:
-        features = run.features
-    except FileNotFoundError:
-        return table
-    again = temporal_similarity(features["features"], features["labels"])
-    missing = again[again["measure"] == "cka_debiased"].assign(data=table["data"].iloc[0])
-    return pd.concat([table, missing], ignore_index=True)
 
 
 def cosine(features: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -151,16 +151,11 @@ def best(accuracy: pd.DataFrame) -> dict[int, str]:
     return found
 
 
-def recalibrated(accuracy: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with a value of `recalibrated`, which runs of earlier versions lack."""
-    return accuracy.dropna(subset="recalibrated") if "recalibrated" in accuracy else accuracy[:0]
-
-
 def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
     """Return how much of what each variant loses at t = 1 is due to batch-norm statistics of T steps.
 
     `accuracy` is the `accuracy_by_step` of the runs of one setting. Columns:
-        variant; n: number of seeds that have `recalibrated`
+        variant; n: number of seeds
         lost, lost_sd: accuracy at T minus accuracy at t = 1, in percentage points, over the seeds
         regained: how much less is lost with recalibrated accuracies; what recalibration gains at every t,
             as it sees other samples than training did, does not count
@@ -170,13 +165,11 @@ def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
 
     Raises ValueError for runs of more than one setting.
     """
-    rows = recalibrated(accuracy)
-    if len(rows):
-        runs.one_setting(rows)
+    runs.one_setting(accuracy)
     found = []
-    for variant in sorted(rows["variant"].unique(), key=_order):
-        steps = rows[rows["variant"] == variant].pivot(index="seed", columns="time_step")
-        first, last = 1, rows["time_step"].max()
+    for variant in sorted(accuracy["variant"].unique(), key=_order):
+        steps = accuracy[accuracy["variant"] == variant].pivot(index="seed", columns="time_step")
+        first, last = 1, accuracy["time_step"].max()
         lost = steps["cumulative"][last] - steps["cumulative"][first]
         regained = lost - (steps["recalibrated"][last] - steps["recalibrated"][first])
         several = len(lost) > 1
@@ -201,16 +194,15 @@ def mixed(rows: pd.DataFrame) -> str:
     """Return what a caption says of runs on different data, or in different surroundings, else "".
 
     `rows` is a table of runs, or what `runs.gather` makes of one. Data are its column fingerprint,
-    surroundings the columns threads and processor. Nothing is said of a run that does not know its own.
+    surroundings the columns threads and processor.
     """
     sentences, found = [], []
     if "fingerprint" in rows:
-        known = rows.dropna(subset="fingerprint")
-        tests = known["fingerprint"].astype(str).str.split().str[-1]  # the same for every seed of a setting
-        if tests.nunique() > 1 or (known.groupby("seed")["fingerprint"].nunique() > 1).any():
+        tests = rows["fingerprint"].str.split().str[-1]  # the same for every seed of a setting
+        if tests.nunique() > 1 or (rows.groupby("seed")["fingerprint"].nunique() > 1).any():
             sentences.append("Not all runs are of the same data: their fingerprints differ.")
     for column, words in {"threads": "numbers of threads", "processor": "kinds of processor"}.items():
-        values = rows[column].dropna().unique() if column in rows else []
+        values = rows[column].unique() if column in rows else []
         if len(values) > 1:
             named = sorted(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
             found.append(f"{words} ({', '.join(named)})")

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 
-from tcl_lib.analysis.similarity import similarity_of_run
 from tcl_lib.analysis.tsne import tsne_of_run
 from tcl_lib.figures.drawing import drawing, reads, seeds, set_caption
 from tcl_lib.figures.hover import name_points, runs_of
@@ -38,14 +37,11 @@ SIMILARITY_LABELS = {
         "between_classes": "class means",
     },
 }
-MEASURES = {
-    "cosine": "cosine similarity",
-    "cka": "linear CKA (not corrected for bias)",
-    "cka_debiased": "debiased linear CKA",
-}
+MEASURES = {"cosine": "cosine similarity", "cka_debiased": "debiased linear CKA"}
+SHOWN = {"cosine": "cosine", "cka": "cka_debiased"}
 
 
-@drawing(reads(similarity_of_run), "similarity of representations")
+@drawing(reads("similarity"), "similarity of representations")
 def similarity(
     page: Page, table: pd.DataFrame, measure: str = "cosine", relation: str = "within_sample"
 ) -> PrintedFigure:
@@ -54,11 +50,11 @@ def similarity(
     Shown is the mean over the seeds, blank if a seed has no value and where it is 1 by definition.
 
     Args:
-        measure: cosine or cka; where runs have the debiased CKA, it is shown of these.
+        measure: cosine or cka, which is debiased.
         relation: within_sample, within_class or between_classes.
     """
     samples = SIMILARITY_LABELS[measure][relation]
-    measure = _debiased(measure, table)
+    measure = SHOWN[measure]
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
     found = variants(rows)
     figure, axes = page.panels(len(found), sharex=True, sharey=True)
@@ -97,19 +93,13 @@ def similarity(
     return figure
 
 
-def _debiased(measure: str, table: pd.DataFrame) -> str:
-    """Return the measure that is shown: the debiased CKA where there is one."""
-    debiased = f"{measure}_debiased"
-    return debiased if debiased in set(table["measure"]) else measure
-
-
 def _write_values(axes: Axes, table: pd.DataFrame, middle: float, size: float) -> None:
     for (step, other), value in table.stack().dropna().items():
         colour = "black" if value > middle else "white"
         axes.text(other, step, f"{value:.2f}", ha="center", va="center", size=size, color=colour)
 
 
-@drawing(reads("accuracy_by_step", similarity_of_run), "similarity of representations")
+@drawing(reads("accuracy_by_step", "similarity"), "similarity of representations")
 def accuracy_by_similarity(
     page: Page, accuracy: pd.DataFrame, similarity: pd.DataFrame, measure: str = "cosine"
 ) -> PrintedFigure:
@@ -117,7 +107,7 @@ def accuracy_by_similarity(
 
     There is a marker for each step; that of t = 1 is hollow. Step T is left out: it equals itself.
     """
-    measure = _debiased(measure, similarity)
+    measure = SHOWN[measure]
     last = similarity["other_step"] == similarity["time_steps"]
     earlier = similarity["time_step"] < similarity["time_steps"]
     same = (similarity["measure"] == measure) & (similarity["relation"] == "within_sample")

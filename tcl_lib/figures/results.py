@@ -4,7 +4,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from tcl_lib.analysis.statistics import recalibrated
 from tcl_lib.figures.drawing import drawing, reads, seeds, set_caption
 from tcl_lib.figures.hover import name_means, name_points, runs_of
 from tcl_lib.figures.style import (
@@ -20,7 +19,6 @@ from tcl_lib.figures.style import (
     variants,
     whole_numbers,
 )
-from tcl_lib.runs import gather
 
 HOLLOW = {"ls": "--", "mfc": "white"}
 INFERENCE = "inference time steps $t$"
@@ -70,11 +68,7 @@ def accuracy_by_step(page: Page, accuracy: pd.DataFrame) -> PrintedFigure:
     return figure
 
 
-def _recalibrated(table: pd.DataFrame) -> list[pd.DataFrame]:
-    return [recalibrated(gather(table, "accuracy_by_step"))]
-
-
-@drawing(_recalibrated, "accuracy with recalibrated batch norm")
+@drawing(reads("accuracy_by_step"), "accuracy with recalibrated batch norm")
 def recalibration(page: Page, accuracy: pd.DataFrame) -> PrintedFigure:
     """Return a figure of the test accuracy by time step, plain and with batch norm recalibrated to each t.
 

@@ -48,7 +48,7 @@ class DataDescription(TypedDict):
     image_shape: Annotated[list[AtLeast1], Len(3, 3)]  # (C, H, W) of what the network sees at a time step
     classes: list[str]
     images: Images
-    fingerprint: NotRequired[Fingerprint]  # early versions wrote none
+    fingerprint: Fingerprint
 
 
 @_strict
@@ -64,8 +64,8 @@ class Description(TypedDict):
 
     parameters: dict[str, Any]
     data: DataDescription
-    machine: NotRequired[str]
-    threads: NotRequired[AtLeast1]
+    machine: str
+    threads: AtLeast1
     continued: NotRequired[list[Change]]
 
 
@@ -79,8 +79,8 @@ class Result(TypedDict):
     validation_accuracy_t1: Percent
     best_epoch: AtLeast1
     best_validation_accuracy: Percent
-    energy_uj: NotRequired[float]
-    ann_energy_uj: NotRequired[float]
+    energy_uj: float
+    ann_energy_uj: float
     seconds: float
 
 
@@ -90,7 +90,10 @@ COLUMNS = {
         *("data", "epoch", "loss", "train_accuracy", "firing_rate_1"),
         *("validation_cross_entropy", "validation_accuracy", "validation_accuracy_t1", "seconds"),
     ],
-    layout.ACCURACY: ["data", "time_step", "cumulative", "low", "high", "instantaneous"],
+    layout.ACCURACY: [
+        *("data", "time_step", "cumulative", "low", "high", "instantaneous", "calibration_error"),
+        "recalibrated",
+    ],
     layout.FIRING_RATES: ["data", "layer", "time_step", "firing_rate"],
     layout.OPERATIONS: [
         *("data", "layer", "operation", "time_step", "dense"),
@@ -160,13 +163,11 @@ def data_changes(before: DataDescription, now: DataDescription) -> list[str]:
         changes.append(f"{counts} ({', '.join(other[:3])}{', ...' if len(other) > 3 else ''})")
     if before["image_shape"] != now["image_shape"]:
         changes.append(f"image shape {before['image_shape']}, now {now['image_shape']}")
-    # early versions wrote no fingerprint
-    prints = "fingerprint" in before and "fingerprint" in now and (before["fingerprint"], now["fingerprint"])
     for part, name in {"train": "training", "validation": "validation", "test": "test"}.items():
         count, count_now = before["images"][part], now["images"][part]
         if count != count_now:
             changes.append(f"{count} {name} samples, now {count_now}")
-        elif prints and prints[0][part] != prints[1][part]:
+        elif before["fingerprint"][part] != now["fingerprint"][part]:
             changes.append(f"other {name} samples")
     return changes
 

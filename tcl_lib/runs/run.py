@@ -42,7 +42,7 @@ class Run:
     @cached_property
     def accuracy_by_step(self) -> pd.DataFrame:
         """On the test set, in percent, one row a time step: data, the columns of
-        `analysis.evaluation.stepwise_accuracy`, and `recalibrated`, which older runs lack.
+        `analysis.evaluation.stepwise_accuracy`, and `recalibrated`.
         """
         return read_table(self.path / layout.ACCURACY)
 
@@ -100,32 +100,25 @@ class Run:
         return self.description["data"]["classes"]
 
     @property
-    def fingerprint(self) -> str | None:
-        """The fingerprints of the training, validation and test data; None where an early version made it."""
-        parts = self.description["data"].get("fingerprint")
-        return parts and " ".join(parts[name] for name in ("train", "validation", "test"))
+    def fingerprint(self) -> str:
+        """The fingerprints of the training, validation and test data."""
+        parts = self.description["data"]["fingerprint"]
+        return " ".join(parts[name] for name in ("train", "validation", "test"))
 
     @property
-    def threads(self) -> int | str | None:
-        """The number of CPU threads that the run was trained with, "4 and 2" if it was continued with others.
-
-        None where an early version made it.
-        """
+    def threads(self) -> int | str:
+        """The number of CPU threads of the training, "4 and 2" if it was continued with others."""
         found = [int(one[1]) for machine in self._machines if (one := THREADS.search(machine))]
-        first = [self.description["threads"]] if "threads" in self.description else []
-        one, *others = dict.fromkeys(first + found) or [None]
+        one, *others = dict.fromkeys([self.description["threads"], *found])
         return " and ".join(map(str, [one, *others])) if others else one
 
     @property
-    def processor(self) -> str | None:
+    def processor(self) -> str:
         """The kind of processor or GPU that the run was trained on; both if it was continued on another.
 
-        For a CPU, it ends with the vector instructions that torch uses and the system. None where an early
-        version made the run.
+        For a CPU, it ends with the vector instructions that torch uses and the system.
         """
-        # early versions wrote the system alone, as Linux-6.18
-        kinds = [THREADS.sub("", machine) for machine in self._machines if not machine.startswith("Linux-")]
-        return " and ".join(dict.fromkeys(kinds)) or None
+        return " and ".join(dict.fromkeys(THREADS.sub("", machine) for machine in self._machines))
 
     @property
     def _machines(self) -> list[str]:

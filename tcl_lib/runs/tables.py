@@ -134,7 +134,7 @@ def gather(
             run = load_run(row.path)
             labels["events"] = run.config.events
             rows = getattr(run, what) if isinstance(what, str) else what(run)
-        except FileNotFoundError:  # earlier versions measured less
+        except FileNotFoundError:  # features and logits may be left out
             without.append(row.path)
         except (OSError, ValueError) as error:
             warnings.warn(f"skipped {error}", stacklevel=2)

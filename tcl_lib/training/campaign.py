@@ -144,7 +144,7 @@ def trainable_here(parts: dict[str, list[RunConfig]]) -> list[RunConfig]:
     for name, configs in parts.items():
         begun: dict[int, set[str]] = {}
         for run in filter(None, map(life.find_finished, configs)):
-            begun.setdefault(run.config.seed, set()).add(run.processor or "an unknown processor")
+            begun.setdefault(run.config.seed, set()).add(run.processor)
         elsewhere = {seed: kinds - {here} for seed, kinds in begun.items() if kinds - {here}}
         for seed, kinds in elsewhere.items():
             log.info("%s, seed %d: left out, it was begun on %s", name, seed, ", ".join(kinds))

@@ -84,11 +84,6 @@ def test_claim_tells_settings_of_the_same_data_apart(table, tmp_path):
     assert sum("epochs 9" in title for title in data) == 1
 
 
-def test_a_measure_that_earlier_versions_lack_has_no_rows(table):
-    assert claims.differences(table, claims.similarity).empty
-    assert claims.claim(table, claims.price).cells.empty
-
-
 def test_show_says_in_one_line_that_there_are_no_such_runs(table, capsys):
     claims.show(table, claims.accuracy, "STCL", ["ETC", "TSD"])
     assert capsys.readouterr().out == "no runs of STCL and ETC or TSD in one setting\n"

@@ -3,10 +3,8 @@
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from tcl_lib import load_run
 from tcl_lib.analysis.evaluation import KEPT_FEATURES
 from tcl_lib.analysis.similarity import (
     cka,
@@ -14,10 +12,8 @@ from tcl_lib.analysis.similarity import (
     cosine,
     linear_cka,
     linear_cka_debiased,
-    similarity_of_run,
     temporal_similarity,
 )
-from tcl_lib.runs import layout, life
 
 T, N, D = 3, 12, 5
 
@@ -226,19 +222,6 @@ def test_cka_debiased_where_nothing_differs_is_nan(features, labels):
     found = cka_debiased(centres[:, labels] * 1.7 + 0.1, labels)
     assert np.isnan(found["within_class"]).all()
     assert np.isfinite(found["within_sample"]).all()
-
-
-def test_similarity_of_run_computes_what_an_earlier_version_did_not_store(trained):
-    stored = trained.similarity
-    assert similarity_of_run(trained).equals(stored)
-    old = stored[stored["measure"] != "cka_debiased"].drop(columns="data")
-    layout.write_table(trained.path / layout.SIMILARITY, trained.config.data_label, old)
-    life.finish(trained.path, trained.result)
-    again = similarity_of_run(load_run(trained.path))
-    pd.testing.assert_frame_equal(again, stored, check_exact=False, atol=1e-9)
-    (trained.path / layout.FEATURES).unlink()
-    life.finish(trained.path, trained.result)
-    assert set(similarity_of_run(load_run(trained.path))["measure"]) == {"cosine", "cka"}
 
 
 def test_the_table_holds_every_pair_of_steps(features, labels):

@@ -151,13 +151,6 @@ def test_stale_statistics_give_no_share_of_a_loss_that_is_not_certain():
     assert table["share"].isna().all()
 
 
-def test_stale_statistics_leave_out_runs_that_were_not_recalibrated():
-    plain = {"CE": {0: (60, 70), 1: (61, 70)}, "TCL": {0: (66, 70)}}
-    table = statistics.stale_statistics(stepwise(plain, {"CE": {1: (62, 70)}}))
-    assert table[["variant", "n", "lost", "regained"]].values.tolist() == [["CE", 1, 9, 1]]
-    assert statistics.stale_statistics(accuracy(plain)).empty
-
-
 def test_stale_statistics_of_two_settings_are_refused():
     one = stepwise({"CE": {0: (60, 70)}}, {"CE": {0: (60, 70)}})
     with pytest.raises(ValueError, match="runs of 2 settings"):
@@ -177,7 +170,7 @@ def surroundings(*rows: tuple) -> pd.DataFrame:
         ([("CE", 0, 1, "EPYC"), ("TCL", 0, "4 and 2", "EPYC")], "numbers of threads (1, 4 and 2)"),
         ([("CE", 0, 1, "EPYC"), ("TCL", 0, 1, "Xeon")], "kinds of processor (EPYC, Xeon)"),
         (
-            [("CE", 0, 1, "EPYC"), ("TCL", 0, 2, "Xeon"), ("TCL", 1, None, None)],
+            [("CE", 0, 1, "EPYC"), ("TCL", 0, 2, "Xeon")],
             "numbers of threads (1, 2) and kinds of processor (EPYC, Xeon)",
         ),
     ],
@@ -192,10 +185,9 @@ def test_mixed_names_the_surroundings_that_differ(rows, words):
     [
         [("CE", 0, 1, "EPYC"), ("TCL", 0, 1, "EPYC")],
         [("CE", 0, 1, "EPYC"), ("CE", 1, 1, "EPYC")],
-        [("CE", 0, None, None), ("TCL", 0, 2, "Xeon")],  # unknown
     ],
 )
-def test_mixed_says_nothing_of_runs_that_are_alike_or_unknown(rows):
+def test_mixed_says_nothing_of_runs_that_are_alike(rows):
     assert statistics.mixed(surroundings(*rows)) == ""
     assert statistics.mixed(surroundings(*rows)[["variant", "seed"]]) == ""
 
@@ -204,8 +196,6 @@ def test_mixed_says_nothing_of_runs_that_are_alike_or_unknown(rows):
     ("prints", "said"),
     [
         (["a v t", "a v t", "b w t", "b w t"], False),  # another seed draws other training samples
-        (["a v t", "a v t", None, None], False),  # unknown
-        ([float("nan")] * 4, False),  # all unknown
         (["a v t", "x v t", "b w t", "b w t"], True),
         (["a v t", "a v t", "b w x", "b w x"], True),
     ],

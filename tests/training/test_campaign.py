@@ -60,7 +60,7 @@ def test_read_draws_the_same_trials_for_all_losses_and_leaves_out_what_one_does_
     assert [config.lr for config in ce] == [config.lr for config in tcl]
     assert len({config.lr for config in ce}) == 8
     assert all(0.01 <= config.lr <= 1 and 0.05 <= config.temperature <= 0.5 for config in tcl)
-    assert {config.ce_term for config in tcl} == {"mean", "per_step"}
+    assert {config.ce_term for config in tcl} == {None, "per_step"}  # None is mean
     assert {config.temperature for config in ce} == {RunConfig.default("temperature")}
     assert campaign.read(write(text.format(3)))["tuning"] == eight[:6]
 
@@ -143,9 +143,9 @@ def test_trainable_here_leaves_out_a_seed_that_another_kind_of_processor_began(t
     caplog.set_level(logging.INFO, logger="tcl_lib")
     here, there = [trained.config, tiny(loss="ce")], [tiny(loss="ce", seed=1), tiny(seed=1), tiny(seed=2)]
     assert campaign.trainable_here({"a": here + there}) == here + there
-    write_run(there[0])  # it does not say on which processor
+    write_run(there[0])
     assert campaign.trainable_here({"a": here + there}) == [*here, there[2]]
-    assert caplog.messages == ["a, seed 1: left out, it was begun on an unknown processor"]
+    assert caplog.messages == ["a, seed 1: left out, it was begun on made, Linux"]
 
 
 def test_the_campaign_of_the_project_is_sound():
