@@ -382,6 +382,13 @@ tcl_lib.register_loss("mine", label="Mine", temporal_term=mine)
 """
 
 
+@pytest.fixture(autouse=True)
+def no_shell():
+    """Figures are shown otherwise while there is one."""
+    yield
+    InteractiveShell.clear_instance()
+
+
 def run_cell(text: str) -> None:
     InteractiveShell.instance().run_cell(text, store_history=True).raise_error()
 
