@@ -60,10 +60,16 @@ class Change(TypedDict):
 
 @_strict
 class Description(TypedDict):
-    """The entries of config.json that are read back; it has more."""
+    """What weights and checkpoints say of their run."""
 
     parameters: dict[str, Any]
     data: DataDescription
+
+
+@_strict
+class Config(Description):
+    """The entries of config.json that are read back; it has more."""
+
     machine: str
     threads: AtLeast1
     continued: NotRequired[list[Change]]
@@ -113,7 +119,7 @@ def read_description(path: Path) -> dict[str, Any]:
     sealed = (path / layout.RESULT).exists() and (path / layout.SUMS).exists()
     sealed = sealed and layout.CONFIG in layout.listed_sums(path)
     content = _json(file, layout.read_finished(file) if sealed else layout.read(file))
-    _fitting(content, Description, file)
+    _fitting(content, Config, file)
     return content
 
 
