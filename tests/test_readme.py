@@ -56,6 +56,24 @@ def test_the_table_of_the_recipe_in_full_is_that_of_its_run():
         assert f"| {name} | {row} |" in TEXT["performance.md"]
 
 
+def test_the_table_of_the_tuning_is_that_of_its_runs():
+    found = load_runs(REFERENCE / "tuning").set_index(["lr", "loss"])
+    section = RESULTS.split("\n## Tuning on CIFAR-10 (JPEG)\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([\d.]+), (\S+) \|(.*)\| (\S+), (\S+), `(\w+)` \|$", section, re.M)
+    assert len(rows) == 4
+    for lr, decay, cells, weight, temperature, ce_term in rows:
+        for loss, cell in zip(
+            ("ce", "per_step_ce", "prefix_ce", "tcl", "stcl"), cells.split("|"), strict=False
+        ):
+            run = found.loc[float(lr), loss]
+            accuracy = [run["validation_accuracy_t1"], run["validation_accuracy"]]
+            assert cell.strip() == "{:.2f}, {:.2f}".format(*accuracy)
+            assert run["weight_decay"] == float(decay)
+            if loss in ("tcl", "stcl"):
+                assert (run["temporal_weight"], run["temperature"]) == (float(weight), float(temperature))
+                assert load_run(run["path"]).config.loss_parameters["ce_term"] == ce_term
+
+
 MOVING, DIGITS = "moving_digits-simulated-convnet-T4", "digits-convnet-T4"
 EVENTS = "nmnist-small-convnet-T10-dd4caa"
 
