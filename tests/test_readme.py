@@ -62,9 +62,8 @@ def test_the_table_of_the_tuning_is_that_of_its_runs():
     rows = re.findall(r"^\| ([\d.]+), (\S+) \|(.*)\| (\S+), (\S+), `(\w+)` \|$", section, re.M)
     assert len(rows) == 4
     for lr, decay, cells, weight, temperature, ce_term in rows:
-        for loss, cell in zip(
-            ("ce", "per_step_ce", "prefix_ce", "tcl", "stcl"), cells.split("|"), strict=False
-        ):
+        losses = ("ce", "per_step_ce", "prefix_ce", "tcl", "stcl")
+        for loss, cell in zip(losses, cells.split("|"), strict=True):
             run = found.loc[float(lr), loss]
             accuracy = [run["validation_accuracy_t1"], run["validation_accuracy"]]
             assert cell.strip() == "{:.2f}, {:.2f}".format(*accuracy)

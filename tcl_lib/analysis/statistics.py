@@ -157,8 +157,8 @@ def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
     `accuracy` is the `accuracy_by_step` of the runs of one setting. Columns:
         variant; n: number of seeds
         lost, lost_sd: accuracy at T minus accuracy at t = 1, in percentage points, over the seeds
-        regained: how much less is lost with recalibrated accuracies; what recalibration gains at every t,
-            as it sees other samples than training did, does not count
+        regained: how much smaller this loss is for recalibrated accuracies; what recalibration gains at t = 1
+            and at T alike does not count
         low, high: its 95 % interval (`t_interval`)
         share: regained / lost in percent; NaN where the loss is not certain: its 95 % interval contains 0,
             or for one seed, the intervals of both accuracies for the number of test samples overlap

@@ -64,8 +64,10 @@ def results(found: Run | Iterable[Run] | pd.DataFrame) -> Printed:
 def recalibration(found: Run | Iterable[Run] | pd.DataFrame) -> Printed:
     """Return what the accuracy of the runs of a setting loses at t = 1, and what recalibration regains."""
     table = runs.table(found)
-    stale = stale_statistics(runs.gather(table, "accuracy_by_step"))
-    return Printed(recalibration_table(stale), caption(table, RECALIBRATION))
+    accuracy = runs.gather(table, "accuracy_by_step")
+    if accuracy.empty:
+        return Printed(accuracy, "")
+    return Printed(recalibration_table(stale_statistics(accuracy)), caption(table, RECALIBRATION))
 
 
 class Shown(Styler):

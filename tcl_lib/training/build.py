@@ -46,8 +46,8 @@ def build_network(config: RunConfig, image_shape: tuple[int, int, int], num_clas
         "num_classes": getattr(network.classifier, "out_features", num_classes) == num_classes,
         "projection_dim": isinstance(network.projection, nn.Identity) != bool(options.get("projection_dim")),
     }
-    for name in kept:
-        if not kept[name]:
+    for name, is_kept in kept.items():
+        if not is_kept:
             raise ValueError(f"backbone={config.backbone!r}: ignores {name}; hand it on to SpikingNetwork")
     if config.whitened_stem:
         add_whitening(network.stem)

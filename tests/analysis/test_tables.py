@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 from conftest import write_run
 
-from tcl_lib import load_run
+from tcl_lib import RunConfig, load_run, load_runs
 from tcl_lib.analysis import tables
 from tcl_lib.analysis.tables import results_table
 from tcl_lib.runs import layout
@@ -135,3 +136,10 @@ def test_shown_has_no_row_numbers_and_whole_numbers_are_whole():
     cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", html)
     assert cells == ["layer", "macs", "rate", "1", "1,280,000", "0.12", "total", "3", "–"]
     assert repr(tables.shown(table)).splitlines()[1].split() == ["1", "1280000", "0.12"]
+
+
+@pytest.mark.parametrize("make", [tables.results, tables.recalibration])
+def test_the_table_of_runs_without_accuracies_is_empty(tmp_path, make):
+    write_run(RunConfig(runs_dir=str(tmp_path)))
+    table = make(load_runs(tmp_path))
+    assert (len(table.cells), table.caption) == (0, "")
