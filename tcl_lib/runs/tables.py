@@ -52,11 +52,16 @@ def table(found: Run | Iterable[Run] | pd.DataFrame) -> pd.DataFrame:
     parameters and results.
 
     Runs of one setting may be compared. Those of one setting and one variant differ only in the seed and may
-    be averaged. The number of samples is part of the setting. A table of runs is returned as it is.
+    be averaged. The number of samples is part of the setting. A table of runs is returned as it is. Raises
+    TypeError for anything else, such as the path of a folder.
     """
     if isinstance(found, pd.DataFrame):
         return found
-    return pd.DataFrame([_row(run) for run in ([found] if isinstance(found, Run) else found)])
+    listed = [found] if isinstance(found, Run | str | Path) else list(found)
+    for run in listed:
+        if not isinstance(run, Run):
+            raise TypeError(f"{str(run)!r} is no run: use tcl_lib.load_run or tcl_lib.load_runs to read runs")
+    return pd.DataFrame([_row(run) for run in listed])
 
 
 def select(table: pd.DataFrame, query: str | None) -> pd.DataFrame:

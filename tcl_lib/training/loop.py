@@ -50,8 +50,11 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     Raises ValueError for parameters that do not fit the data or the machine, for data that are not those the
     run began with and for damaged files, OSError where a file cannot be read or written, RuntimeError for a
     run that another process trains, for a network that falls silent and in a forked process with several
-    threads, FloatingPointError for a loss that is not finite, MemoryError where the batch does not fit.
+    threads, FloatingPointError for a loss that is not finite, MemoryError where the batch does not fit,
+    TypeError for anything but a config.
     """
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"config={config!r}: must be a RunConfig, as in tcl_lib.train(RunConfig(loss='tcl'))")
     if config.device == "auto" and (kind := find_device("auto").type) != "cpu":
         config = replace(config, device=kind)  # on a GPU, `compile` is part of a run's identity
     if config.processes > 1 and processes.environment() is None:

@@ -329,6 +329,12 @@ def test_gather_and_table_take_a_run_a_list_and_a_table(finished):
     pd.testing.assert_frame_equal(runs.table(runs.table(found)), runs.table(found))
 
 
+@pytest.mark.parametrize("found", ["runs/reference", Path("runs"), [RunConfig(loss="ce")]])
+def test_a_table_is_made_of_runs_only(found):
+    with pytest.raises(TypeError, match=r"is no run: use tcl_lib\.load_run or tcl_lib\.load_runs"):
+        runs.table(found)
+
+
 SELECTED = pd.DataFrame({"loss": ["ce", "tcl", "tcl"], "seed": [0, 0, 1], "time_steps": 4})
 
 

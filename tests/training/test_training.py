@@ -57,6 +57,12 @@ def shown(caplog):
     caplog.set_level(logging.INFO, logger="tcl_lib")
 
 
+@pytest.mark.parametrize("config", ["ce", {"loss": "ce"}])
+def test_train_takes_a_config_only(config):
+    with pytest.raises(TypeError, match=r"must be a RunConfig, as in tcl_lib.train\(RunConfig"):
+        train(config)
+
+
 @pytest.mark.parametrize(
     "changes", [{"optimizer": "adamw", "lr": 0.001}, {"precision": "bf16-mixed", "epochs": 1}]
 )
