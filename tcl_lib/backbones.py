@@ -104,7 +104,12 @@ ImageSize = int | tuple[int, int]  # the side of a square, or (height, width), i
 
 
 def convnet(
-    channels: int, image_size: ImageSize, num_classes: int = 10, neuron: Neuron = LIF_BOX, **options: int
+    channels: int,
+    image_size: ImageSize,
+    num_classes: int = 10,
+    neuron: Neuron = LIF_BOX,
+    stem_width: int = 64,
+    **options: int,
 ) -> SpikingNetwork:
     """Return 64C3-AP2-64C3-AP2-128C3-128C3, global average pooling: small enough for a CPU.
 
@@ -113,14 +118,17 @@ def convnet(
         image_size: its side or (height, width), at least 4 pixels.
         num_classes: K.
         neuron: of every spiking layer.
+        stem_width: channels of the stem and the second layer; the last two have twice as many.
         options: `time_steps` and `projection_dim` of `SpikingNetwork`.
 
     Raises ValueError for an image too small for the poolings.
     """
     size = _checked_size("convnet", image_size, smallest=4)
-    stem, *layers = _conv_layers(channels, (64, "pool", 64, "pool", 128, 128), neuron)
+    features = 2 * stem_width
+    plan = (stem_width, "pool", stem_width, "pool", features, features)
+    stem, *layers = _conv_layers(channels, plan, neuron)
     body = nn.Sequential(*layers, TimeDistributed(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
-    return SpikingNetwork(stem, body, 128, num_classes, (channels, *size), **options)
+    return SpikingNetwork(stem, body, features, num_classes, (channels, *size), **options)
 
 
 def vggsnn(

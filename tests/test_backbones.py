@@ -53,6 +53,13 @@ def test_parameters_of_convnet_by_hand():
     assert count(head) == 128 * 128 + 128 + 128 * 32 + 32
 
 
+def test_the_layers_of_convnet_grow_with_the_stem():
+    wide = network((3, 32, 32), stem_width=96, loss="ce")
+    shapes = [module.weight.shape[:2] for module in wide.modules() if isinstance(module, nn.Conv2d)]
+    assert shapes == [(96, 3), (96, 96), (192, 96), (192, 192)]
+    assert wide.classifier.in_features == 192
+
+
 def test_stem_width_is_that_of_the_stem():
     wide = network((3, 32, 32), backbone="resnet19", stem_width=128, loss="ce")
     assert wide.stem[0].weight.shape == (128, 3, 3, 3)

@@ -65,7 +65,7 @@ class Backbone(NamedTuple):
 
 BACKBONE_PARAMETERS = ("stem_width",)
 BACKBONES = {
-    "convnet": Backbone("backbones:convnet"),
+    "convnet": Backbone("backbones:convnet", ("stem_width",)),
     "vggsnn": Backbone("backbones:vggsnn"),
     "resnet19": Backbone("backbones:resnet19", ("stem_width",)),
 }

@@ -39,7 +39,7 @@ class RunConfig:
         skip_bad_recordings: leave damaged recordings out, with a warning, instead of stopping.
         plugin: file (.py) or module with losses or backbones of your own, imported before all else.
         backbone: the network.
-        stem_width: channels of the stem of resnet19.
+        stem_width: channels of the stem of convnet or resnet19; convnet's other layers grow with it.
         whitened_stem: learn the stem's weights in the basis of whitened image patches.
         time_steps: T; for event data the number of frames.
         neuron: lif_box (membrane only) or lif (with a synaptic current).

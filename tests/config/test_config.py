@@ -371,7 +371,7 @@ def test_further_parameters_make_a_hash():
         ({"loss": "ce", "tet_lambda": 0.5}, "tet_lambda", "loss='ce'"),
         ({"loss": "tcl", "tet_lambda": 0.5}, "tet_lambda", "loss='tcl'"),
         ({"optimizer": "adamw", "momentum": 0.5}, "momentum", "optimizer='adamw'"),
-        ({"backbone": "convnet", "stem_width": 16}, "stem_width", "backbone='convnet'"),
+        ({"backbone": "vggsnn", "stem_width": 16}, "stem_width", "backbone='vggsnn'"),
     ],
 )
 def test_runconfig_refuses_a_parameter_without_effect(parameters, name, reason):
@@ -419,6 +419,7 @@ def test_identity_is_the_same_for_two_ways_to_say_the_same(parameters, idle):
         ({"loss": "per_step_ce"}, {"tet_lambda": 0.5}),
         ({"loss": "ce"}, {"momentum": 0.5}),
         ({"backbone": "resnet19"}, {"stem_width": 16}),
+        ({"backbone": "convnet"}, {"stem_width": 16}),
     ],
 )
 def test_what_has_an_effect_does(parameters, effective):
