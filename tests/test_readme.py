@@ -57,20 +57,33 @@ def test_the_table_of_the_recipe_in_full_is_that_of_its_run():
 
 
 def test_the_table_of_the_tuning_is_that_of_its_runs():
-    found = load_runs(REFERENCE / "tuning").set_index(["lr", "loss"])
+    found = load_runs(REFERENCE / "tuning").set_index(["seed", "lr", "loss"]).sort_index()
     section = RESULTS.split("\n## Tuning on CIFAR-10 (JPEG)\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| ([\d.]+), (\S+) \|(.*)\| (\S+), (\S+), `(\w+)` \|$", section, re.M)
-    assert len(rows) == 4
-    for lr, decay, cells, weight, temperature, ce_term in rows:
+    rows = re.findall(r"^\| (\d) \| ([\d.]+), (\S+) \|(.*)\| (.*) \|$", section, re.M)
+    shown = {}
+    for seed, lr, decay, cells, drawn in rows:
         losses = ("ce", "per_step_ce", "prefix_ce", "tcl", "stcl")
         for loss, cell in zip(losses, cells.split("|"), strict=True):
-            run = found.loc[float(lr), loss]
+            if cell.strip() == "–":
+                continue
+            run = found.loc[int(seed), float(lr), loss]
             accuracy = [run["validation_accuracy_t1"], run["validation_accuracy"]]
             assert cell.strip() == "{:.2f}, {:.2f}".format(*accuracy)
             assert run["weight_decay"] == float(decay)
+            shown[int(seed), float(lr), loss] = np.mean(accuracy)
             if loss in ("tcl", "stcl"):
+                weight, temperature, ce_term = drawn.split(", ")
                 assert (run["temporal_weight"], run["temperature"]) == (float(weight), float(temperature))
-                assert load_run(run["path"]).config.loss_parameters["ce_term"] == ce_term
+                assert f"`{load_run(run['path']).config.loss_parameters['ce_term']}`" == ce_term
+    assert shown.keys() == set(found.index)  # no trial is left out
+
+    def two_seeds(lr, loss):
+        return np.mean([shown[seed, lr, loss] for seed in (0, 1)])
+
+    own = {"ce": 0.25, "per_step_ce": 0.17, "prefix_ce": 0.17, "tcl": 0.15, "stcl": 0.15}
+    for name, rates in {"best trial of the loss": own, "chosen values": dict.fromkeys(own, 0.15)}.items():
+        means = " | ".join(f"{two_seeds(rate, loss):.1f}" for loss, rate in rates.items())
+        assert f"| {name} | {means} |" in section
 
 
 MOVING, DIGITS = "moving_digits-simulated-convnet-T4", "digits-convnet-T4"
