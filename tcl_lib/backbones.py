@@ -136,8 +136,8 @@ def vggsnn(
 ) -> SpikingNetwork:
     """Return VGGSNN of TET (Deng et al. 2022), with kaiming fan-out initialisation.
 
-    64C3-128C3-AP2-256C3-256C3-AP2-512C3-512C3-AP2-512C3-512C3-AP2. Arguments and errors as in `convnet`;
-    images have at least 16 pixels a side.
+    64C3-128C3-AP2-256C3-256C3-AP2-512C3-512C3-AP2-512C3-512C3-AP2. Arguments and errors as in `convnet`,
+    without `stem_width`; images have at least 16 pixels a side.
     """
     height, width = _checked_size("vggsnn", image_size, smallest=16)
     plan = (64, 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512)

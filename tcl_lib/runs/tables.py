@@ -60,7 +60,8 @@ def table(found: Run | Iterable[Run] | pd.DataFrame) -> pd.DataFrame:
     listed = [found] if isinstance(found, Run | str | Path) else list(found)
     for run in listed:
         if not isinstance(run, Run):
-            raise TypeError(f"{str(run)!r} is no run: use tcl_lib.load_run or tcl_lib.load_runs to read runs")
+            shown = f"{str(run)!r:.80}"
+            raise TypeError(f"{shown} is no run: use tcl_lib.load_run or tcl_lib.load_runs to read runs")
     return pd.DataFrame([_row(run) for run in listed])
 
 

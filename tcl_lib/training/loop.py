@@ -54,7 +54,8 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     TypeError for anything but a config.
     """
     if not isinstance(config, RunConfig):
-        raise TypeError(f"config={config!r}: must be a RunConfig, as in tcl_lib.train(RunConfig(loss='tcl'))")
+        shown = f"{config!r:.80}"
+        raise TypeError(f"config={shown}: must be a RunConfig, as in tcl_lib.train(RunConfig(loss='tcl'))")
     if config.device == "auto" and (kind := find_device("auto").type) != "cpu":
         config = replace(config, device=kind)  # on a GPU, `compile` is part of a run's identity
     if config.processes > 1 and processes.environment() is None:
