@@ -111,8 +111,13 @@ def claim(
         f" {above} of {of} intervals lie above 0 and {below} below."
         " Without any real difference, about one in twenty would exclude 0."
     )
-    compared = table[table["variant"].isin([baseline, *found["variant"]])]
-    remarks = {mixed(setting) for setting in settings(compared).values()} - {""}
+    compared = [
+        rows[rows["variant"].isin([baseline, *found["variant"]])] for rows in settings(table).values()
+    ]
+    remarks = {mixed(rows) for rows in compared} - {""}
+    for row in found.drop_duplicates(["data", "setting"]).itertuples():
+        if tuned := row.setting.partition("; ")[2]:
+            remarks.add(f"{row.data}: {tuned}.")
     return Printed(pd.DataFrame(rows.values()), " ".join([caption, *sorted(remarks)]))
 
 

@@ -1,6 +1,5 @@
 """Statistics of tables of runs: which belong together, means over seeds, differences. Imports no torch."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,10 @@ from tcl_lib.utils.words import digest, listed
 def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the runs of each setting: a short name for files -> the setting's rows.
 
+    A setting has a main variant of each loss, which bears the label of the loss: the variant with the
+    defaults, or without one, that with the values of the most runs, of any loss (of several, the fewest
+    changes). The setting then says these values, and the other variants are named by what differs from it.
+
     A run that is there twice, in two folders, counts once: the others are skipped with a warning. Raises
     ValueError if there are no runs.
     """
@@ -26,25 +29,40 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     found: dict[str, pd.DataFrame] = {}
     for setting, rows in runs.distinct(table).groupby("setting", sort=False):
         name = _short(rows.iloc[0])
-        found[name if name not in found else name + digest(setting)] = rows
+        found[name if name not in found else name + digest(setting)] = _named(rows)
     return found
 
 
-def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of one variant of each loss, for the runs of a setting: the variant with the defaults.
+def _named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of a setting with the variants named after the main one of each loss."""
+    paths = dict(zip(rows["variant"], rows["path"], strict=True))
+    values = {variant: variant.partition(", ")[2] for variant in paths}
+    common = rows["variant"].map(values).value_counts()
+    names: dict[str, str] = {}
+    tuned: dict[str, list[str]] = {}
+    for loss in LOSSES.values():
+        of_loss = [variant for variant in paths if variant.partition(", ")[0] == loss.label]
+        if not of_loss or loss.label in of_loss:
+            continue
+        main = min(of_loss, key=lambda name: (-common[values[name]], values[name].count(", "), name))
+        tuned.setdefault(values[main], []).append(loss.label)
+        parameters = {variant: _loss_parameters(paths[variant]) for variant in of_loss}
+        for variant, own in parameters.items():
+            changed = {name: value for name, value in own.items() if value != parameters[main].get(name)}
+            names[variant] = ", ".join([loss.label, *listed(changed)])
+    remarks = [f"{' and '.join(labels)} with {words}" for words, labels in tuned.items()]
+    setting = "; ".join([rows["setting"].iloc[0], *remarks])
+    return rows.assign(variant=rows["variant"].replace(names), setting=setting)
 
-    If no run has the defaults, the variant with the most runs is taken (of several, the first by name), with
-    a warning.
-    """
-    kept = []
-    for loss, name in ((loss, of.label) for loss, of in LOSSES.items()):
-        counts = rows[rows["loss"] == loss]["variant"].value_counts()
-        if len(counts):
-            variant = name if name in counts else min(counts.index, key=lambda words: (-counts[words], words))
-            kept.append(rows[rows["variant"] == variant])
-            if variant != name:
-                warnings.warn(f"no {name} run has the default parameters, showing {variant}", stacklevel=2)
-    return pd.concat(kept)
+
+def _loss_parameters(path: str) -> dict:
+    identity = runs.load_run(path).config.identity()
+    return {name: value for name, value in identity.items() if name in LOSS_PARAMETERS}
+
+
+def main_variants(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the main variant of each loss, of the rows of one of `settings`."""
+    return pd.concat([rows[rows["variant"] == loss.label] for loss in LOSSES.values()])
 
 
 def varied(rows: pd.DataFrame, *parameters: str) -> pd.DataFrame:

@@ -75,6 +75,16 @@ def test_claim_says_that_runs_were_trained_with_different_numbers_of_threads(tab
     assert claims.claim(two, variants=["CE"]).caption == ""
 
 
+def test_claims_compare_the_main_variants_and_say_what_is_tuned(table, tmp_path):
+    for loss, changes in {"ce": {}, "tcl": {"temperature": 0.3}, "stcl": {"temperature": 0.3}}.items():
+        config = RunConfig(loss=loss, **changes, time_steps=2, runs_dir=str(tmp_path), seed=5)
+        write_run(config, tables={layout.ACCURACY: {"time_step": [1, 2], "cumulative": [50.0, 60.0]}})
+    two = load_runs(tmp_path).query("seed == 5")
+    assert set(claims.differences(two)["variant"]) == {"TCL", "STCL"}
+    assert set(claims.differences(two, baseline="TCL")["variant"]) == {"CE", "STCL"}
+    assert claims.claim(two).caption.endswith(" Digits: TCL and STCL with temperature 0.3.")
+
+
 def test_claim_tells_settings_of_the_same_data_apart(table, tmp_path):
     for loss in ("ce", "tcl"):
         config = RunConfig(loss=loss, time_steps=3, epochs=9, runs_dir=str(tmp_path))

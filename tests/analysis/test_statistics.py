@@ -256,12 +256,39 @@ def test_main_variants_are_the_defaults_or_else_the_most_run(made):
     made(loss="stcl", temperature=0.4)
     made(loss="ce")
     (rows,) = statistics.settings(runs.load_runs(root)).values()
-    with pytest.warns(UserWarning, match="no STCL run has the default") as warned:
-        counts = statistics.main_variants(rows)["variant"].value_counts()
-    assert counts.to_dict() == {"CE": 1, "TCL": 1, "STCL, temperature 0.2": 2}
-    assert [str(warning.message) for warning in warned] == [
-        "no STCL run has the default parameters, showing STCL, temperature 0.2"
-    ]
+    assert statistics.main_variants(rows)["variant"].to_list() == ["CE", "TCL", "STCL", "STCL"]
+    assert rows["variant"].value_counts().to_dict() == {
+        "CE": 1,
+        "TCL": 1,
+        "TCL, temperature 0.2": 2,
+        "STCL": 2,  # of temperature 0.2
+        "STCL, temperature 0.4": 1,
+    }
+    (setting,) = rows["setting"].unique()
+    assert setting.endswith(" test samples; STCL with temperature 0.2")
+
+
+def test_variants_are_named_by_what_differs_from_the_main_one(made):
+    tuned = {"ce_term": "per_step", "temporal_weight": 0.7, "temperature": 0.2}
+    root = made(loss="tcl", **tuned).run_path.parent
+    made(loss="stcl", **tuned)
+    made(loss="tcl", **tuned, views=2, augment=True)
+    made(loss="tcl", **tuned | {"ce_term": "mean"})
+    made(loss="tcl", **tuned | {"temperature": 0.1})  # the default
+    made(loss="tcl", ce_term="per_step", temporal_weight=0.7, negatives=False)  # has no temperature
+    made(loss="stcl", **tuned, positives=["class"], seed=1)
+    (rows,) = statistics.settings(runs.load_runs(root)).values()
+    assert set(rows["variant"]) == {
+        "TCL",
+        "TCL, views 2",
+        "TCL, ce term mean",
+        "TCL, temperature 0.1",
+        "TCL, negatives False",
+        "STCL",
+        "STCL, positives class",
+    }
+    (setting,) = rows["setting"].unique()
+    assert setting.endswith("; TCL and STCL with ce term per_step, temporal weight 0.7, temperature 0.2")
 
 
 def test_what_the_varied_runs_share_need_not_be_the_defaults(made):
