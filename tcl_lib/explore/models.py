@@ -4,6 +4,7 @@ Shapes: T time steps, N test samples, K classes, P projection, L layers.
 """
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -103,11 +104,11 @@ def load_models(table: pd.DataFrame) -> dict[str, list[Model]]:
     """
     found: dict[str, list[Model]] = {}
     samples: dict[str, Samples] = {}
-    without = 0
+    left_out: Counter[str] = Counter()  # why -> runs
     for row in table.itertuples():
         run = load_run(row.path)
         if not any((run.path / name).exists() for name in (layout.CHECKPOINT, layout.WEIGHTS)):
-            without += 1
+            left_out[f"neither {layout.WEIGHTS} nor {layout.CHECKPOINT}"] += 1
             continue
         try:
             network = load_network(run)
@@ -117,9 +118,9 @@ def load_models(table: pd.DataFrame) -> dict[str, list[Model]]:
                 samples[title] = _samples(data)
             found.setdefault(title, []).append(_model(run, network, data, samples[title], row.variant))
         except (FileNotFoundError, ValueError) as error:
-            log.info("left out: %s", error)
-    if without:
-        log.info("left out: %d run(s) with neither %s nor %s", without, layout.WEIGHTS, layout.CHECKPOINT)
+            left_out[str(error)] += 1
+    for why, count in left_out.items():
+        log.info("left out %d run(s): %s", count, why)
     found = {title: models for title, models in found.items() if len(models) > 1}
     if not found:
         raise ValueError(

@@ -63,14 +63,15 @@ def load_network(run: Run | str | Path) -> SpikingNetwork:
     """
     run = run if isinstance(run, Run) else load_run(run)
     network = build_network(run.config, run.image_shape, len(run.classes))
-    path, kept = run.path / WEIGHTS, run.path / CHECKPOINT
-    if kept.exists() or not path.exists():
-        path, state = kept, checkpoints.load(kept)
+    path = run.path / CHECKPOINT
+    if path.exists() or not (run.path / WEIGHTS).exists():
+        state = checkpoints.load(path)
+        life.check_checkpoint(path, state, run.config, run.description["data"])
+        tensors = state["network"]
     else:
-        state = weights.load(run)
-    life.check_checkpoint(path, state, run.config, run.description["data"])
+        path, tensors = run.path / WEIGHTS, weights.load(run)
     try:
-        network.load_state_dict(state["network"])
+        network.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path}: does not fit this run; overwrite=True trains it anew") from error
     return network.eval()

@@ -8,7 +8,6 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 from torch import Tensor
@@ -16,9 +15,6 @@ from torch import Tensor
 from tcl_lib.runs import Run, checkpoints, layout, life, load_run
 from tcl_lib.utils import files
 from tcl_lib.utils.files import Damaged
-
-# What of a run's config.json the file holds: the run that it belongs to.
-IDENTITY = ("parameters", "code", "data")
 
 
 def save_weights(run: Run | str | Path) -> Path:
@@ -33,10 +29,10 @@ def save_weights(run: Run | str | Path) -> Path:
     state = checkpoints.load(file)
     life.check_checkpoint(file, state, run.config, run.description["data"])
     tensors = {name: _halved(name, tensor, target) for name, tensor in state["network"].items()}
-    identity = {name: state["description"][name] for name in IDENTITY}
-    content = safetensors.torch.save(tensors, {"run": json.dumps(identity)})
     with life.lock(run.path):
-        sums = layout.listed_sums(run.path) | {layout.WEIGHTS: hashlib.sha256(content).hexdigest()}
+        sums = layout.listed_sums(run.path)
+        content = safetensors.torch.save(tensors, {layout.METRICS: sums[layout.METRICS]})  # whose they are
+        sums[layout.WEIGHTS] = hashlib.sha256(content).hexdigest()
         files.write(target, content)
         layout.write_sums(run.path, sums)
     return target
@@ -49,19 +45,23 @@ def _halved(name: str, tensor: Tensor, file: Path) -> Tensor:
     return half.contiguous()  # as safetensors wants it
 
 
-def load(run: Run) -> dict[str, Any]:
-    """Return the `network` and the `description` of a run's weights.safetensors, as a checkpoint has them.
+def load(run: Run) -> dict[str, Tensor]:
+    """Return the tensors of a run's weights.safetensors.
 
-    Raises FileNotFoundError where there is none, Damaged where it does not fit the run's checksums.
+    Raises FileNotFoundError where there is none, Damaged where it does not fit the run's checksums or belongs
+    to another run.
     """
     file = run.path / layout.WEIGHTS
     content = layout.read_finished(file)
     size = int.from_bytes(content[:8], "little")  # of the JSON with which a safetensors file begins
     try:
-        identity = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["run"])
-        return {"description": identity, "network": safetensors.torch.load(content)}
+        metrics = json.loads(content[8 : 8 + size])["__metadata__"][layout.METRICS]
+        tensors = safetensors.torch.load(content)
     except Exception as error:  # what is raised depends on what is wrong
         raise Damaged(f"{file}: cannot be loaded ({type(error).__name__}){layout.repair(file)}") from error
+    if metrics != layout.listed_sums(run.path)[layout.METRICS]:
+        raise Damaged(f"{file}: belongs to another run, one with another metrics.csv{layout.repair(file)}")
+    return tensors
 
 
 def main(arguments: list[str] | None = None) -> None:

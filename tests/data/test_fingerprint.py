@@ -86,4 +86,4 @@ def test_data_of_refuses_data_that_the_run_was_not_trained_on(tiny, image_folder
     caplog.set_level("INFO")
     with pytest.raises(ValueError, match="no two runs of the same data have a network to show"):
         load_models(load_runs(path.parent))
-    assert f"left out: {path}: was trained on other data" in caplog.text
+    assert f"left out 1 run(s): {path}: was trained on other data" in caplog.text

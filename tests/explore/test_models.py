@@ -19,7 +19,7 @@ def test_load_models_leaves_out_runs_without_a_network(small_runs, models, caplo
         "Digits, T = 2": ["CE, seed 0", "TCL, seed 0"],
         "Moving digits (simulated), T = 3": ["CE, seed 0", "TCL, seed 0"],
     }
-    assert caplog.messages == ["left out: 1 run(s) with neither weights.safetensors nor checkpoint.pt"]
+    assert caplog.messages == ["left out 1 run(s): neither weights.safetensors nor checkpoint.pt"]
 
 
 def test_load_models_needs_two_networks_of_the_same_data(small_runs):

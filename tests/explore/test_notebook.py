@@ -14,5 +14,5 @@ def test_the_notebook_prints_a_page_where_nobody_moves_a_widget(small_runs, tmp_
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 2 * 3  # of two datasets: the first step, the last step, the gallery
     assert not [output for output in outputs if output.get("name") == "stderr"]
-    assert "left out: 1 run(s) with neither" in outputs[0]["text"]
+    assert "left out 1 run(s): neither" in outputs[0]["text"]
     assert out.stat().st_size < 900_000

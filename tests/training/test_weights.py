@@ -82,6 +82,9 @@ def test_rounded_weights_change_few_answers(tiny):
 def test_weights_that_ship_have_the_accuracy_of_their_run(path):
     run = load_run(path)
     assert (path / layout.WEIGHTS).stat().st_size < 600_000
+    if run.config.dataset == "folder":  # does not ship
+        assert load_network(run).classifier.weight.isfinite().all()
+        return
     # rounding makes a few neurons near their threshold fire where they did not, or the other way round
     assert_allclose(accuracy_now(run)["cumulative"].iloc[-1], run.result["test_accuracy"], atol=1)
 
@@ -107,7 +110,7 @@ def test_load_network_refuses_the_weights_of_another_run(shipped, tiny):
     # a checksum made to fit does not help
     sums = layout.listed_sums(shipped.path)
     layout.write_sums(shipped.path, sums | {layout.WEIGHTS: hashlib.sha256(file.read_bytes()).hexdigest()})
-    with pytest.raises(ValueError, match=r"belongs to another run \(seed=1 there, 0 here") as error:
+    with pytest.raises(Damaged, match=r"belongs to another run, one with another metrics\.csv; ") as error:
         load_network(shipped)
     assert str(error.value).startswith(str(file))
 

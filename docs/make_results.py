@@ -1,0 +1,131 @@
+"""Write the tables of README.md and docs/results.md from the runs of runs/reference.
+
+python docs/make_results.py
+
+A table stands between <!-- table: NAME --> and <!-- end -->; `TABLES` says how each is made.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from tcl_lib import load_run, load_runs, runs
+from tcl_lib.analysis import claims, statistics, tables
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "runs" / "reference"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+
+Rows = dict[str, pd.DataFrame]  # a data set -> its runs that are compared, those of one setting
+
+# data: the beginning of the names of its runs, and the setting that is compared
+DATA = {
+    "CIFAR-10 (JPEG)": ("folder", "cifar10-jpeg-convnet-T4-5b85e7"),
+    "Fashion-MNIST": ("fashion_mnist", "fashion_mnist-convnet-T4-4b9729"),
+    "N-MNIST": ("events_folder", "nmnist-small-convnet-T10-dd4caa"),
+    "moving digits": ("moving_digits", "moving_digits-simulated-convnet-T4"),
+    "digits": ("digits", "digits-convnet-T4"),
+}
+OTHERS = ["CE", "per-step CE", "prefix CE", "ETC", "TSD"]  # losses without contrast
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each page with its tables made anew."""
+    settings = statistics.settings(load_runs(REFERENCE))
+    rows = {data: settings[name] for data, (_, name) in DATA.items()}
+
+    def made(found: re.Match) -> str:
+        return f"{found[1]}\n\n{TABLES[found[2]](rows).to_markdown(index=False)}\n\n{found[3]}"
+
+    table = re.compile(r"(<!-- table: (.*?) -->).*?(<!-- end -->)", re.S)
+    return {path: table.sub(made, path.read_text()) for path in PAGES}
+
+
+def overview(rows: Rows) -> pd.DataFrame:
+    """Return the data sets: seeds, test samples, commits of all their runs."""
+    found = []
+    for data, (start, _) in DATA.items():
+        configs = [json.loads(path.read_text()) for path in REFERENCE.glob(f"{start}-*/config.json")]
+        seeds = statistics.main_variants(rows[data]).groupby("loss")["seed"].nunique()
+        found.append(
+            {
+                "data": data,
+                "seeds": " to ".join(map(str, sorted({seeds.min(), seeds.max()}))),
+                "test samples": f"{configs[0]['data']['images']['test']:,}",
+                "commits (from `config.json`)": ", ".join(
+                    sorted({f"`{config['git_commit'][:7]}`" for config in configs})
+                ),
+                "files": f"`runs/reference/{start}-*`",
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def results(data: str, rows: Rows) -> pd.DataFrame:
+    """Return the accuracies on a data set at t = 1 and T, and the paired differences to CE."""
+    main = statistics.main_variants(rows[data])
+    return tables.results_table(statistics.compare(runs.gather(main, "accuracy_by_step")))
+
+
+def steps(data: str, rows: Rows) -> pd.DataFrame:
+    """Return the accuracies on a data set at every t, and recalibrated at t = 1."""
+    found = []
+    for row in statistics.main_variants(rows[data]).itertuples():
+        accuracy = load_run(row.path).accuracy_by_step.set_index("time_step")
+        cells = {f"t = {t}": f"{value:.2f}" for t, value in accuracy["cumulative"].items()}
+        found.append({"loss": row.variant, **cells, "recalibrated": f"{accuracy['recalibrated'][1]:.2f}"})
+    return pd.DataFrame(found)
+
+
+def claim(rows: Rows, measure: Callable, baseline: str, variants: list[str] | None = None) -> pd.DataFrame:
+    """Return a claim's table of `claims.claim`, on all data sets that have its runs."""
+    table = pd.concat(rows.values(), ignore_index=True)
+    return claims.claim(table, measure, baseline, variants).cells.fillna("")
+
+
+def stale(rows: Rows) -> pd.DataFrame:
+    """Return what each loss loses at t = 1, and what recalibrated batch norm regains, on every data set."""
+    found = [
+        tables.recalibration(statistics.main_variants(table)).cells.assign(data=data)
+        for data, table in rows.items()
+    ]
+    table = pd.concat(found)
+    return table[["data", *table.columns.drop("data")]]
+
+
+def ends(run: runs.Run) -> dict[str, float]:
+    """Return the accuracy at t = 1 and T alone."""
+    return {name: value for name, value in claims.accuracy(run).items() if name in ("t = 1", "t = T")}
+
+
+TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
+    "overview": overview,
+    **{f"results on {data}": partial(results, data) for data in DATA},
+    **{f"every step on {data}": partial(steps, data) for data in DATA},
+    "batch norm": stale,
+    "per-step CE": partial(claim, measure=claims.accuracy, baseline="CE", variants=["per-step CE"]),
+    "TCL": partial(claim, measure=claims.accuracy, baseline="TCL", variants=["CE", "per-step CE"]),
+    "STCL": partial(claim, measure=claims.accuracy, baseline="TCL", variants=["STCL"]),
+    "views": partial(claim, measure=ends, baseline="TCL, views 2", variants=["CE, views 2", "STCL"]),
+    "without contrast": partial(claim, measure=ends, baseline="TCL", variants=["prefix CE", "ETC", "TSD"]),
+    "similarity": partial(claim, measure=claims.similarity, baseline="CE"),
+    "positives": partial(
+        claim,
+        measure=ends,
+        baseline="STCL",
+        variants=[
+            *(f"STCL, positives {words}" for words in ("class+time", "class", "time", "view")),
+            "STCL, negatives False",
+        ],
+    ),
+    "price": partial(claim, measure=claims.price, baseline="CE"),
+}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text)
