@@ -1,5 +1,6 @@
 """What a claim of the study rests on: paired differences between losses in every setting."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -71,9 +72,7 @@ def differences(
             continue
         titles = dict(zip(("data", "setting"), titled_setting(setting), strict=True))
         measured = {
-            variant: pd.DataFrame(
-                {one.seed: measure(runs.load_run(one.path)) for one in found.itertuples()}
-            ).T
+            variant: _by_seed(found, measure)
             for variant, found in setting.groupby("variant")
             if variant in (baseline, *variants)
         }
@@ -86,6 +85,17 @@ def differences(
                 rows.append(titles | row)
     columns = ("data", "setting", "variant", "quantity", "mean", "difference", "low", "high", "n")
     return pd.DataFrame(rows, columns=columns)
+
+
+def _by_seed(found: pd.DataFrame, measure: Callable[[Run], dict[str, float]]) -> pd.DataFrame:
+    """Return a measure of runs: [seed, quantity]. A damaged run is skipped with a warning that names it."""
+    measured = {}
+    for run in found.itertuples():
+        try:
+            measured[run.seed] = measure(runs.load_run(run.path))
+        except (OSError, ValueError) as error:
+            warnings.warn(f"skipped {error}", stacklevel=2)
+    return pd.DataFrame(measured).T
 
 
 def claim(

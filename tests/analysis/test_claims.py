@@ -1,5 +1,7 @@
 """Differences between losses in every setting, against values computed by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import write_run
@@ -73,6 +75,17 @@ def test_claim_says_that_runs_were_trained_with_different_numbers_of_threads(tab
     two = table.assign(threads=1 + (table["loss"] == "tcl"))
     assert claims.claim(two).caption.endswith(f" exclude 0. {said}")
     assert claims.claim(two, variants=["CE"]).caption == ""
+
+
+def test_a_run_that_lost_its_table_is_skipped_with_a_warning(table):
+    lost = (
+        Path(table.query("loss == 'ce' and seed == 0 and time_steps == 3")["path"].iloc[0]) / layout.ACCURACY
+    )
+    lost.unlink()
+    with pytest.warns(UserWarning, match=f"^skipped {lost}: is missing"):
+        found = claims.differences(table)
+    assert set(found["n"]) == {1}
+    assert found["difference"].tolist() == [5.0, 8.0, 2.0]  # of seed 1
 
 
 def test_claims_compare_the_main_variants_and_say_what_is_tuned(table, tmp_path):
