@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from tcl_lib import runs
-from tcl_lib.analysis.statistics import mixed, settings, t_interval
+from tcl_lib.analysis.statistics import TUNED, mixed, settings, t_interval
 from tcl_lib.analysis.tables import Printed, shown, signed
 from tcl_lib.config.registry import LOSSES
 from tcl_lib.runs import Run
@@ -121,14 +121,22 @@ def claim(
         f" {above} of {of} intervals lie above 0 and {below} below."
         " Without any real difference, about one in twenty would exclude 0."
     )
-    compared = [
-        rows[rows["variant"].isin([baseline, *found["variant"]])] for rows in settings(table).values()
-    ]
-    remarks = {mixed(rows) for rows in compared} - {""}
-    for row in found.drop_duplicates(["data", "setting"]).itertuples():
-        if tuned := row.setting.partition("; ")[2]:
-            remarks.add(f"{row.data}: {tuned}.")
+    compared = [baseline, *found["variant"]]
+    remarks = set()
+    for setting in settings(table).values():
+        data, words = titled_setting(setting)
+        if words in set(found["setting"]):
+            remarks.add(mixed(setting[setting["variant"].isin(compared)]))
+            name = f"{data}, {words.partition(TUNED)[0]}" if several[data] else data
+            remarks |= {f"{name}: {tuned}." for tuned in words.split(TUNED)[1:] if _shows(tuned, compared)}
+    remarks -= {""}
     return Printed(pd.DataFrame(rows.values()), " ".join([caption, *sorted(remarks)]))
+
+
+def _shows(tuned: str, variants: Sequence[str]) -> bool:
+    """Return whether "TCL and STCL with temperature 0.2" says something of these variants."""
+    labels = tuned.partition(" with ")[0].split(" and ")
+    return any(variant.partition(", ")[0] in labels for variant in variants)
 
 
 def show(

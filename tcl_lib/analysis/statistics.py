@@ -1,5 +1,6 @@
 """Statistics of tables of runs: which belong together, means over seeds, differences. Imports no torch."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -10,13 +11,17 @@ from tcl_lib import runs
 from tcl_lib.config.registry import LOSS_PARAMETERS, LOSSES
 from tcl_lib.utils.words import digest, listed
 
+# What stands in a setting before the values of its main variants: "...; TCL and STCL with temperature 0.2".
+TUNED = "; "
+
 
 def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the runs of each setting: a short name for files -> the setting's rows.
 
     A setting has a main variant of each loss, which bears the label of the loss: the variant with the
-    defaults, or without one, that with the values of the most runs, of any loss (of several, the fewest
-    changes). The setting then says these values, and the other variants are named by what differs from it.
+    defaults, or without one, that with the values of the most runs, of any loss. Of several, it is the one
+    with the fewest changes, then the first by name; a warning says so. The setting then ends with these
+    values, and the other variants are named by what differs from it. Runs that are named so keep their names.
 
     A run that is there twice, in two folders, counts once: the others are skipped with a warning. Raises
     ValueError if there are no runs.
@@ -35,23 +40,32 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of a setting with the variants named after the main one of each loss."""
+    if TUNED in rows["setting"].iloc[0]:
+        return rows
     paths = dict(zip(rows["variant"], rows["path"], strict=True))
     values = {variant: variant.partition(", ")[2] for variant in paths}
     common = rows["variant"].map(values).value_counts()
+
+    def rank(variant: str) -> tuple[int, int]:
+        return -common[values[variant]], values[variant].count(", ")
+
     names: dict[str, str] = {}
     tuned: dict[str, list[str]] = {}
     for loss in LOSSES.values():
         of_loss = [variant for variant in paths if variant.partition(", ")[0] == loss.label]
         if not of_loss or loss.label in of_loss:
             continue
-        main = min(of_loss, key=lambda name: (-common[values[name]], values[name].count(", "), name))
-        tuned.setdefault(values[main], []).append(loss.label)
+        first, *others = sorted(of_loss, key=lambda variant: (*rank(variant), variant))
+        if others and rank(others[0]) == rank(first):
+            words = f"no {loss.label} run has the default parameters, and no variant has the most runs"
+            warnings.warn(f"{words}: {loss.label} is {first}", stacklevel=3)
+        tuned.setdefault(values[first], []).append(loss.label)
         parameters = {variant: _loss_parameters(paths[variant]) for variant in of_loss}
         for variant, own in parameters.items():
-            changed = {name: value for name, value in own.items() if value != parameters[main].get(name)}
+            changed = {name: value for name, value in own.items() if value != parameters[first].get(name)}
             names[variant] = ", ".join([loss.label, *listed(changed)])
     remarks = [f"{' and '.join(labels)} with {words}" for words, labels in tuned.items()]
-    setting = "; ".join([rows["setting"].iloc[0], *remarks])
+    setting = TUNED.join([rows["setting"].iloc[0], *remarks])
     return rows.assign(variant=rows["variant"].replace(names), setting=setting)
 
 
@@ -247,7 +261,7 @@ def _short(row: pd.Series) -> str:
     config = runs.load_run(row["path"]).config
     further = config.setting != f"{config.data_label}, {config.backbone}, T = {config.time_steps}"
     name = f"{'-'.join(words.split())}-{config.backbone}-T{config.time_steps}"
-    return name + (digest(row["setting"]) if further else "")
+    return name + (digest(row["setting"].partition(TUNED)[0]) if further else "")
 
 
 def _order(variant: str) -> tuple:

@@ -29,10 +29,9 @@ def save_weights(run: Run | str | Path) -> Path:
     state = checkpoints.load(file)
     life.check_checkpoint(file, state, run.config, run.description["data"])
     tensors = {name: _halved(name, tensor, target) for name, tensor in state["network"].items()}
+    content = safetensors.torch.save(tensors, {layout.METRICS: _metrics(run)})
     with life.lock(run.path):
-        sums = layout.listed_sums(run.path)
-        content = safetensors.torch.save(tensors, {layout.METRICS: sums[layout.METRICS]})  # whose they are
-        sums[layout.WEIGHTS] = hashlib.sha256(content).hexdigest()
+        sums = layout.listed_sums(run.path) | {layout.WEIGHTS: hashlib.sha256(content).hexdigest()}
         files.write(target, content)
         layout.write_sums(run.path, sums)
     return target
@@ -55,13 +54,20 @@ def load(run: Run) -> dict[str, Tensor]:
     content = layout.read_finished(file)
     size = int.from_bytes(content[:8], "little")  # of the JSON with which a safetensors file begins
     try:
-        metrics = json.loads(content[8 : 8 + size])["__metadata__"][layout.METRICS]
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
         tensors = safetensors.torch.load(content)
     except Exception as error:  # what is raised depends on what is wrong
         raise Damaged(f"{file}: cannot be loaded ({type(error).__name__}){layout.repair(file)}") from error
-    if metrics != layout.listed_sums(run.path)[layout.METRICS]:
+    if layout.METRICS not in metadata:
+        raise Damaged(f"{file}: was written by another version{layout.repair(file)}")
+    if metadata[layout.METRICS] != _metrics(run):
         raise Damaged(f"{file}: belongs to another run, one with another metrics.csv{layout.repair(file)}")
     return tensors
+
+
+def _metrics(run: Run) -> str:
+    """Return the checksum of a run's metrics.csv, by which its weights are known."""
+    return hashlib.sha256(layout.read_finished(run.path / layout.METRICS)).hexdigest()
 
 
 def main(arguments: list[str] | None = None) -> None:

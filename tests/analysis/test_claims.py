@@ -96,6 +96,20 @@ def test_claims_compare_the_main_variants_and_say_what_is_tuned(table, tmp_path)
     assert set(claims.differences(two)["variant"]) == {"TCL", "STCL"}
     assert set(claims.differences(two, baseline="TCL")["variant"]) == {"CE", "STCL"}
     assert claims.claim(two).caption.endswith(" Digits: TCL and STCL with temperature 0.3.")
+    write_run(
+        RunConfig(loss="etc", time_steps=2, runs_dir=str(tmp_path), seed=5),
+        tables={layout.ACCURACY: {"time_step": [1, 2], "cumulative": [50.0, 60.0]}},
+    )
+    without = claims.claim(load_runs(tmp_path).query("seed == 5"), variants=["ETC"])
+    assert without.caption.endswith(" exclude 0.")  # neither TCL nor STCL is in the table
+
+
+def test_claim_says_nothing_of_settings_that_it_does_not_show(table, tmp_path):
+    for seed in (0, 1):
+        write_run(RunConfig(loss="tcl", seed=seed, time_steps=8, runs_dir=str(tmp_path)))
+    threads = load_runs(tmp_path)
+    threads["threads"] = 1 + ((threads["time_steps"] == 8) & (threads["seed"] == 1))
+    assert claims.claim(threads).caption.endswith(" exclude 0.")
 
 
 def test_claim_tells_settings_of_the_same_data_apart(table, tmp_path):

@@ -268,6 +268,36 @@ def test_main_variants_are_the_defaults_or_else_the_most_run(made):
     assert setting.endswith(" test samples; STCL with temperature 0.2")
 
 
+def test_where_no_variant_is_the_main_one_the_first_by_name_is_taken_with_a_warning(made):
+    root = made(loss="tcl", temperature=0.4).run_path.parent
+    made(loss="tcl", temperature=0.2)
+    made(loss="tcl", temperature=0.3, temporal_weight=0.7)
+    with pytest.warns(UserWarning, match="^no TCL run has the default") as warned:
+        (rows,) = statistics.settings(runs.load_runs(root)).values()
+    assert [str(warning.message) for warning in warned] == [
+        "no TCL run has the default parameters, and no variant has the most runs: TCL is TCL, temperature 0.2"
+    ]
+    assert set(rows["variant"]) == {
+        "TCL",
+        "TCL, temperature 0.4",
+        "TCL, temporal weight 0.7, temperature 0.3",
+    }
+
+
+def test_settings_of_named_runs_are_the_same(made):
+    root = made(loss="tcl", temperature=0.2).run_path.parent
+    made(loss="tcl", temperature=0.2, views=2, augment=True)
+    made(loss="tcl", temperature=0.2, seed=1)
+    made(loss="ce")
+    once = statistics.settings(runs.load_runs(root))
+    again = statistics.settings(pd.concat(once.values()))
+    assert once.keys() == again.keys()
+    for name, rows in once.items():
+        pd.testing.assert_frame_equal(rows, again[name])
+    (views,) = statistics.settings(once[name][once[name]["variant"] != "TCL"]).values()
+    assert set(views["variant"]) == {"CE", "TCL, views 2"}  # not named after themselves
+
+
 def test_variants_are_named_by_what_differs_from_the_main_one(made):
     tuned = {"ce_term": "per_step", "temporal_weight": 0.7, "temperature": 0.2}
     root = made(loss="tcl", **tuned).run_path.parent
