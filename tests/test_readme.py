@@ -93,36 +93,104 @@ def test_every_setting_of_the_reference_runs_has_its_tables():
         assert "t = 1" in tables.recalibration(rows).caption
 
 
-def test_the_table_of_the_readme_by_hand():
-    accuracies = defaultdict(dict)
-    for path in REFERENCE.glob("folder-*"):
-        config = json.loads((path / "config.json").read_text())["parameters"]
-        steps = pd.read_csv(path / "accuracy_by_step.csv")["cumulative"]
-        main = config["views"] is None and config["ce_term"] != "mean" and config["lr"] == 0.15
-        if main and config["epochs"] == 6:
-            accuracies[registry.LOSSES[config["loss"]].label][config["seed"]] = steps.iloc[[0, -1]].to_numpy()
-    rows = [
-        [cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (.+ ± .+) \|$", README, re.M)
-    ]
-    assert {row[0] for row in rows} == {loss for loss, seeds in accuracies.items() if len(seeds) > 1}
+# The runs of the tables of all losses, by the names of their folders.
+MAIN = {
+    "CIFAR-10 (JPEG)": "folder-convnet-*-T4-s[0-9]-[be][a9]*",
+    "N-MNIST": "events_folder-convnet-*",
+    "moving digits": "moving_digits-convnet-*-T4-s[0-9]",
+    "digits": "digits-convnet-*-T4-s[0-9]",
+}
+
+
+def rows_of(page, table):
+    (text,) = re.findall(rf"<!-- table: {re.escape(table)} -->(.*?)<!-- end -->", TEXT[page], re.S)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.strip().splitlines()]
+    return [line for line in lines[2:] if line]
+
+
+def numbers(cell):
+    return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", cell.replace("−", "-"))]
+
+
+def ends(pattern):
+    """The accuracies at t = 1 and T in percent of the runs of a pattern: loss -> seed -> [2]."""
+    found = defaultdict(dict)
+    for path in REFERENCE.glob(pattern):
+        parameters = json.loads((path / "config.json").read_text())["parameters"]
+        of_loss = found[registry.LOSSES[parameters["loss"]].label]
+        assert parameters["seed"] not in of_loss
+        of_loss[parameters["seed"]] = pd.read_csv(path / "accuracy_by_step.csv")["cumulative"].iloc[[0, -1]]
+    return found
+
+
+def apart(these, others):
+    """Mean difference of common seeds at t = 1 and T and, of several, its interval: [2, 1 or 3]."""
+    differences = np.array([these[seed].to_numpy() - others[seed] for seed in sorted(these.keys() & others)])
+    interval = ttest_1samp(differences, 0).confidence_interval(0.95)
+    columns = [differences.mean(0), interval.low, interval.high]
+    return np.stack(columns[: 3 if len(differences) > 1 else 1], 1)
+
+
+@pytest.mark.parametrize(("data", "pattern"), [*MAIN.items(), ("README", MAIN["CIFAR-10 (JPEG)"])])
+def test_the_tables_of_all_losses_by_hand(data, pattern):
+    accuracies = ends(pattern)
+    if data == "README":
+        rows = rows_of("README.md", "several seeds on CIFAR-10 (JPEG)")
+        accuracies = {loss: seeds for loss, seeds in accuracies.items() if len(seeds) > 1}
+    else:
+        rows = rows_of("results.md", f"results on {data}")
+    labels = [loss.label for loss in registry.LOSSES.values()]
+    assert [row[0] for row in rows] == [label for label in labels if label in accuracies]
     for loss, seeds, *cells in rows:
-        own = np.array([accuracies[loss][seed] for seed in range(int(seeds))])
-        stated = [np.array(re.findall(r"[\d.]+", cell), float) for cell in cells[::2]]
-        assert_allclose(stated, np.stack([own.mean(0), own.std(0, ddof=1)], 1), atol=0.0051)
+        assert sorted(accuracies[loss]) == list(range(int(seeds)))
+        own = np.array(list(accuracies[loss].values()))
+        spread = [own.mean(0), own.std(0, ddof=1)] if len(own) > 1 else [own.mean(0)]
+        assert_allclose([numbers(cell) for cell in cells[::2]], np.stack(spread, 1), atol=0.0051)
         if loss != "CE":
-            apart = own - np.array([accuracies["CE"][seed] for seed in range(int(seeds))])
-            interval = ttest_1samp(apart, 0).confidence_interval(0.95)
-            numbers = [re.findall(r"[+-][\d.]+", cell.replace("−", "-")) for cell in cells[1::2]]
-            expected = np.stack([apart.mean(0), interval.low, interval.high], 1)
-            assert_allclose(np.array(numbers, float), expected, atol=0.0051)
+            expected = apart(accuracies[loss], accuracies["CE"])
+            assert_allclose([numbers(cell) for cell in cells[1::2]], expected, atol=0.0051)
+
+
+@pytest.mark.parametrize(
+    ("table", "baseline", "count"), [("views", "TCL, views 2", 2), ("positives", "STCL", 5)]
+)
+def test_the_tables_of_variants_by_hand(table, baseline, count):
+    found = load_runs(REFERENCE).query("dataset == 'moving_digits'")
+    accuracies = {
+        variant: {
+            run.seed: load_run(run.path).accuracy_by_step["cumulative"].iloc[[0, -1]]
+            for run in of.itertuples()
+        }
+        for variant, of in found.groupby("variant")
+    }
+    rows = [row for row in rows_of("results.md", table) if row[0].startswith("Moving digits")]
+    assert len(rows) == count
+    for _, variant, n, *cells in rows:
+        own = accuracies[variant]
+        assert int(n) == len(own) == 5
+        means = np.mean(list(own.values()), 0)[:, None]
+        expected = np.hstack([means, apart(own, accuracies[baseline])])
+        assert_allclose([numbers(cell) for cell in cells], expected, atol=0.0051)
+
+
+@pytest.mark.parametrize(("data", "seeds"), [("CIFAR-10 (JPEG)", 3), ("Fashion-MNIST", 1), ("N-MNIST", 3)])
+def test_the_compared_runs_differ_in_the_loss_and_seed_alone(data, seeds):
+    name = runpy.run_path(str(REPOSITORY / "docs" / "make_results.py"))["DATA"][data]
+    table = statistics.main_variants(statistics.settings(load_runs(REFERENCE))[name])
+    tuned = {"ce_term", "temporal_weight", "temperature"} if data == "CIFAR-10 (JPEG)" else set()
+    names = set(RunConfig().to_dict()) - {"loss", "seed", "runs_dir", "run_name", "positives", *tuned}
+    assert table[sorted(names)].astype(str).nunique().max() == 1
+    contrastive = table[table["loss"].isin(["tcl", "stcl"])]
+    assert contrastive[[*tuned]].astype(str).nunique().eq(1).all()
+    of_each = table[~table["loss"].isin(["etc", "tsd"])]["loss"].value_counts()  # these have fewer seeds yet
+    assert set(of_each) == {seeds}
 
 
 # form
 
 
 def test_the_readme_is_short():
-    words = [word for word in README.split() if re.search(r"\w", word)]
-    assert 900 <= len(words) <= 1200
+    assert 900 <= len(README.split()) <= 1200
 
 
 def test_there_is_a_page_for_every_subject():

@@ -122,10 +122,11 @@ def claim(
         " Without any real difference, about one in twenty would exclude 0."
     )
     compared = [baseline, *found["variant"]]
+    shown_settings = set(zip(found["data"], found["setting"], strict=True))
     remarks = set()
     for setting in settings(table).values():
         data, words = titled_setting(setting)
-        if words in set(found["setting"]):
+        if (data, words) in shown_settings:
             remarks.add(mixed(setting[setting["variant"].isin(compared)]))
             name = f"{data}, {words.partition(TUNED)[0]}" if several[data] else data
             remarks |= {f"{name}: {tuned}." for tuned in words.split(TUNED)[1:] if _shows(tuned, compared)}

@@ -105,6 +105,8 @@ def test_claims_compare_the_main_variants_and_say_what_is_tuned(table, tmp_path)
 
 
 def test_claim_says_nothing_of_settings_that_it_does_not_show(table, tmp_path):
+    # the same setting on other data, without the baseline
+    write_run(RunConfig(dataset="moving_digits", loss="tcl", time_steps=3, runs_dir=str(tmp_path)))
     for seed in (0, 1):
         write_run(RunConfig(loss="tcl", seed=seed, time_steps=8, runs_dir=str(tmp_path)))
     threads = load_runs(tmp_path)
