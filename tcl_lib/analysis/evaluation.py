@@ -175,8 +175,11 @@ def _wilson_interval(correct: Sequence[int], count: int) -> tuple[np.ndarray, np
 
 
 def _calibration_error(logits: Tensor, labels: Tensor) -> float:
-    """Return the expected calibration error: |confidence - accuracy| of a bin, mean over the samples."""
+    """Return the expected calibration error: |confidence - accuracy| of a bin, mean over the samples.
+
+    It is NaN where a logit is.
+    """
     confidence, answers = logits.softmax(-1).max(-1)
-    bins = (CALIBRATION_BINS * confidence).long().clamp(max=CALIBRATION_BINS - 1)
+    bins = (CALIBRATION_BINS * confidence.nan_to_num()).long().clamp(max=CALIBRATION_BINS - 1)
     gaps = torch.bincount(bins, confidence - (answers == labels).double())
     return gaps.abs().sum().item() / len(labels)

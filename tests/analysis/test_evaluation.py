@@ -130,6 +130,13 @@ def test_who_is_sure_and_right_is_calibrated():
     assert stepwise_accuracy(unsure, labels)["calibration_error"].tolist() == pytest.approx([0.0])
 
 
+def test_logits_that_are_not_numbers_are_told_by_the_calibration_error():
+    logits = torch.randn(2, 20, 10)
+    logits[1, 3] = torch.nan
+    errors = stepwise_accuracy(logits, torch.arange(20) % 10)["calibration_error"]
+    assert errors.isna().tolist() == [False, True]
+
+
 def test_firing_rates_by_step_by_hand():
     network = nn.Sequential(Spiking(lif_box_neuron()), nn.Identity())
     with FiringRates(network) as firing:
