@@ -70,6 +70,13 @@ def _spikingjelly_lif() -> nn.Module:
     return neuron.LIFNode(tau=2.0, decay_input=False, surrogate_function=triangle, step_mode="m")
 
 
+def spikingjelly_bf16(network: nn.Module, device: torch.device) -> None:
+    """Have SpikingJelly's neurons keep bfloat16 in Triton; under plain autocast its torch reference runs."""
+    from spikingjelly.activation_based.precision import PrecisionConfig, prepare_model_for_precision
+
+    prepare_model_for_precision(network, device, PrecisionConfig(mode="bf16", neuron_storage="bf16"))
+
+
 def snntorch(time_steps: int, channels: int, classes: int) -> nn.Module:
     """Return the network in snnTorch, with hidden states and a loop over time around the whole network."""
     import snntorch

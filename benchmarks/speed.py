@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
+from benchmarks import peers
 from benchmarks.memory import peak_memory
 from benchmarks.parameters import Benchmark
 from benchmarks.subjects import CLASSES, Subject, subjects
@@ -167,6 +168,8 @@ def _training_step(
     network = subject.build(time_steps).to(device, memory_format=layout)
     if subject.name == "tcl_lib":
         _compile(network, device)
+    if subject.name == "spikingjelly" and subject.precision == "bf16-mixed" and device.type == "cuda":
+        peers.spikingjelly_bf16(network, device)
     fabric = Fabric(accelerator=device.type, devices=1, precision=subject.precision)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     model, optimizer = fabric.setup(network, optimizer)
