@@ -91,6 +91,12 @@ def steps(data: str, rows: Rows) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def longer(rows: Rows) -> pd.DataFrame:
+    """Return the `steps` of the longer runs."""
+    ((setting, table),) = statistics.settings(load_runs(REFERENCE / "longer")).items()
+    return steps(setting, {setting: table})
+
+
 def claim(rows: Rows, measure: Callable, baseline: str, variants: list[str] | None = None) -> pd.DataFrame:
     """Return a claim's table of `claims.claim`, on all data sets that have its runs."""
     table = pd.concat(rows.values(), ignore_index=True)
@@ -122,6 +128,7 @@ TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
     **{f"results on {data}": partial(results, data) for data in DATA},
     "several seeds on CIFAR-10 (JPEG)": partial(several_seeds, "CIFAR-10 (JPEG)"),
     "every step on Fashion-MNIST": partial(steps, "Fashion-MNIST"),
+    "longer on CIFAR-10 (JPEG)": longer,
     "batch norm": stale,
     "per-step CE": partial(claim, measure=claims.accuracy, baseline="CE", variants=["per-step CE"]),
     "TCL": partial(claim, measure=claims.accuracy, baseline="TCL", variants=["CE", "per-step CE"]),
