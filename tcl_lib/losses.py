@@ -181,10 +181,9 @@ def supervised_contrastive_loss(
         score = z @ z.T  # [N, N]
         if negatives:
             # Mask the diagonal before the maximum: at a low temperature it would dominate it.
-            itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-            score = (score / temperature).masked_fill(itself, -torch.inf).log_softmax(dim=1)
-        count = mask.sum(1)
-        loss = -score.masked_fill(~mask, 0.0).sum(1) / count.clamp(min=1)  # [N]
+            score = (score / temperature).fill_diagonal_(-torch.inf).log_softmax(dim=1)
+        count = mask.sum(1, dtype=torch.int32)
+        loss = -torch.where(mask, score, 0.0).sum(1) / count.clamp(min=1)  # [N]
         return loss.sum() / (count > 0).sum().clamp(min=1)
 
 
