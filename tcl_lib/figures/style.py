@@ -90,9 +90,10 @@ class PrintedFigure(Figure):
 
     def _lay_out(self) -> None:
         """Find the layout, once for all files."""
-        if isinstance(self.get_layout_engine(), ConstrainedLayoutEngine):
+        engine = self.get_layout_engine()
+        if isinstance(engine, ConstrainedLayoutEngine):
             for _ in range(2):  # the first layout can change the ticks, and they the layout
-                self.draw_without_rendering()
+                engine.execute(self)
             self.set_layout_engine(None)  # with "none", matplotlib would draw twice for every file
 
     def _ipython_display_(self) -> None:
