@@ -30,6 +30,9 @@ DATA = {
     "digits": "digits-convnet-T4",
 }
 
+# a name for ce with the rate and decay of its own best trial
+OWN_RATE = "CE, own rate"
+
 
 def pages() -> dict[Path, str]:
     """Return the text of each page with its tables made anew."""
@@ -69,11 +72,6 @@ def results(data: str, rows: Rows) -> pd.DataFrame:
     return tables.results_table(statistics.compare(runs.gather(main, "accuracy_by_step")))
 
 
-def several_seeds(data: str, rows: Rows) -> pd.DataFrame:
-    """Return the `results` of the losses that have several seeds."""
-    return results(data, rows).query("seeds > 1")
-
-
 def steps(data: str, rows: Rows) -> pd.DataFrame:
     """Return the accuracies on a data set at every t, and recalibrated at t = 1."""
     found = []
@@ -95,6 +93,14 @@ def longer(rows: Rows) -> pd.DataFrame:
     """Return the `steps` of the longer runs."""
     ((setting, table),) = statistics.settings(load_runs(REFERENCE / "longer")).items()
     return steps(setting, {setting: table})
+
+
+def own_rate(rows: Rows) -> pd.DataFrame:
+    """Return the losses on CIFAR-10 (JPEG), which share rate and decay, compared with CE at its own."""
+    main = statistics.main_variants(rows["CIFAR-10 (JPEG)"])
+    own = load_runs(REFERENCE / "own-rate").assign(variant=OWN_RATE, setting=main["setting"].iloc[0])
+    table = pd.concat([main[main["seed"].isin(own["seed"])], own])
+    return claim({"CIFAR-10 (JPEG)": table}, claims.accuracy, OWN_RATE)
 
 
 def claim(rows: Rows, measure: Callable, baseline: str, variants: list[str] | None = None) -> pd.DataFrame:
@@ -126,9 +132,9 @@ def ends(run: runs.Run) -> dict[str, float]:
 TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
     "overview": overview,
     **{f"results on {data}": partial(results, data) for data in DATA},
-    "several seeds on CIFAR-10 (JPEG)": partial(several_seeds, "CIFAR-10 (JPEG)"),
     "every step on Fashion-MNIST": partial(steps, "Fashion-MNIST"),
     "longer on CIFAR-10 (JPEG)": longer,
+    "own rate on CIFAR-10 (JPEG)": own_rate,
     "batch norm": stale,
     "per-step CE": partial(claim, measure=claims.accuracy, baseline="CE", variants=["per-step CE"]),
     "TCL": partial(claim, measure=claims.accuracy, baseline="TCL", variants=["CE", "per-step CE"]),
