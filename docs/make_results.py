@@ -138,6 +138,9 @@ TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
     "batch norm": stale,
     "per-step CE": partial(claim, measure=claims.accuracy, baseline="CE", variants=["per-step CE"]),
     "TCL": partial(claim, measure=claims.accuracy, baseline="TCL", variants=["CE", "per-step CE"]),
+    "contrast beside the mean's CE": partial(
+        claim, measure=claims.accuracy, baseline="TCL, ce term mean", variants=["CE", "per-step CE", "TCL"]
+    ),
     "STCL": partial(claim, measure=claims.accuracy, baseline="TCL", variants=["STCL"]),
     "views": partial(claim, measure=ends, baseline="TCL, views 2", variants=["CE, views 2", "STCL"]),
     "without contrast": partial(claim, measure=ends, baseline="TCL", variants=["prefix CE", "ETC", "TSD"]),
