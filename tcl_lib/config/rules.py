@@ -95,7 +95,7 @@ def without_effect(values: dict) -> dict[str, str]:
         ("positives",): {"time_pairs": "time" in values["positives"]},
         ("negatives",): {"temperature": contrast or "temperature" in ce.arguments},
         ("backbone",): {name: name in backbone.parameters for name in registry.BACKBONE_PARAMETERS},
-        ("optimizer",): {"momentum": values["optimizer"] == "sgd"},
+        ("optimizer",): {"momentum": values["optimizer"] != "adamw"},
         ("devices", "num_nodes"): dict.fromkeys(
             ("strategy", "sync_batch_norm"), max(values["devices"], values["num_nodes"]) > 1
         ),

@@ -59,9 +59,9 @@ class RunConfig:
         epochs: passes over the training set.
         one_step_epochs: the first of the epochs train with one time step, which takes a third of the time.
         batch_size: samples in a batch, before views, on all devices together.
-        optimizer: sgd (with Nesterov momentum) or adamw.
+        optimizer: sgd (with Nesterov momentum), muon (for convolutions; sgd for the rest) or adamw.
         lr: peak learning rate, after the warm-up and before the cosine decay.
-        momentum: momentum of sgd.
+        momentum: momentum of sgd and muon.
         weight_decay: weight decay of weights, not of norms and biases.
         warmup_epochs: epochs over which the learning rate rises.
         micro_batches: parts that the network sees a batch in; more need less memory and more time.
@@ -130,7 +130,7 @@ class RunConfig:
     epochs: checks.AtLeast1 = 15
     one_step_epochs: checks.NotNegative = 0
     batch_size: checks.AtLeast2 = 64
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "muon", "adamw"] = "sgd"
     lr: checks.Positive = 0.1
     momentum: checks.BelowOne = 0.9
     weight_decay: checks.Weight = 5e-4

@@ -17,6 +17,7 @@ from tcl_lib.neurons import NEURONS
 from tcl_lib.runs import Run, checkpoints, life, load_run
 from tcl_lib.runs.layout import CHECKPOINT, WEIGHTS
 from tcl_lib.training import weights
+from tcl_lib.training.muon import Muon
 from tcl_lib.training.whitening import add_whitening
 
 
@@ -78,13 +79,24 @@ def load_network(run: Run | str | Path) -> SpikingNetwork:
 
 
 def build_optimizer(network: nn.Module, config: RunConfig) -> Optimizer:
-    """Return SGD with Nesterov momentum, or AdamW; no weight decay on norms and biases."""
+    """Return SGD with Nesterov momentum, AdamW, or Muon for the convolutions after the stem beside SGD.
+
+    Weight decay is that of matrices outside of Muon; norms and biases have none.
+    """
+    convolutions = []
+    if config.optimizer == "muon":
+        convolutions = [m.weight for m in network.body.modules() if isinstance(m, nn.Conv2d)]
+    others = [p for p in network.parameters() if not any(p is weight for weight in convolutions)]
     groups = [
-        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
+    if config.optimizer == "muon":
+        groups.append({"params": convolutions, "weight_decay": 0.0, "orthogonal": True})
+        dtype = torch.bfloat16 if config.precision == "bf16-mixed" else torch.float32
+        return Muon(groups, config.lr, config.momentum, dtype)
     nesterov = config.momentum > 0
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
 

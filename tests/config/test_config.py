@@ -53,7 +53,7 @@ def test_relations_are_what_the_losses_know():
         ("loss", None, "must be a valid string"),
         ("neuron", "izhikevich", "'lif_box' or 'lif'"),
         ("precision", "fp8", "'auto', '32-true' or 'bf16-mixed'"),
-        ("optimizer", "adam", "'sgd' or 'adamw'"),
+        ("optimizer", "adam", "'sgd', 'muon' or 'adamw'"),
         ("device", "tpu", "'auto', 'cpu'"),
         ("ce_term", "last", "'mean', 'per_step' or 'prefix', or None"),
         ("temporal_term", "contrast", "'contrastive', 'consistency' or 'distillation'; did you mean"),

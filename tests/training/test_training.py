@@ -337,7 +337,7 @@ def test_checkpoints_within_an_epoch_are_as_often_as_asked(tiny, monkeypatch, mi
         {"optimizer": "adamw", "lr": 0.001, "autoaugment": True, "cutout": 3},
         {"micro_batches": 2, "loss": "stcl"},
         {"dataset": "moving_digits", "event_augmentation": "nda"},
-        {"one_step_epochs": 1, "whitened_stem": True},
+        {"one_step_epochs": 1, "whitened_stem": True, "optimizer": "muon"},
         *too_long(
             {"precision": "bf16-mixed", "neuron": "lif"},
             {"loss": "per_step_ce", "neuron": "lif"},
