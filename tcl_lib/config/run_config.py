@@ -57,7 +57,7 @@ class RunConfig:
         negatives: contrast positives with all other anchors; False aligns them only.
         projection_dim: size of the embeddings; 0 contrasts the features themselves.
         epochs: passes over the training set.
-        one_step_epochs: the first of the epochs train with one time step, which takes a third of the time.
+        one_step_epochs: the first of the epochs have one time step, which takes a third of the time.
         batch_size: samples in a batch, before views, on all devices together.
         optimizer: sgd (with Nesterov momentum), muon (for convolutions; sgd for the rest) or adamw.
         lr: peak learning rate, after the warm-up and before the cosine decay.

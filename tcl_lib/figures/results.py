@@ -153,7 +153,8 @@ def training_curves(page: Page, metrics: pd.DataFrame) -> PrintedFigure:
         figure,
         metrics,
         "Validation accuracy and cross-entropy by epoch",
-        "Accuracy after (a) all time steps and (b) the first; (c) cross-entropy of the mean logits.",
+        "Accuracy after (a) all time steps of the epoch and (b) the first;"
+        " (c) cross-entropy of the mean logits.",
         averaged(metrics, "band"),
     )
     return figure

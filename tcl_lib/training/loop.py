@@ -180,7 +180,7 @@ class _Training:
             while len(self.progress.rows) < self.config.epochs:
                 epoch = len(self.progress.rows) + 1
                 means = self._train_epoch(epoch, interruption, compilation, bar)
-                means |= self._validate()
+                means |= self._validate(epoch)
                 health.check_epoch(self.state.network, means, epoch, self.config)
                 with interruption.held():
                     self.state.count_time()
@@ -228,9 +228,8 @@ class _Training:
             group["lr"] = rate
         optimizer.zero_grad()
         whole = partial(self.group.output, config=config, batch=len(labels))
-        time_steps = 1 if epoch <= config.one_step_epochs else None
         output, loss, terms = forward_and_backward(
-            self.fabric, self.model, images, labels, config, time_steps, whole
+            self.fabric, self.model, images, labels, config, self._time_steps(epoch), whole
         )
         optimizer.step()
 
@@ -250,12 +249,16 @@ class _Training:
             place = f"epoch {epoch}, step {step} of {self.steps}"
             health.check_loss(loss, place, progress.last_loss, self.config)
 
-    def _validate(self) -> dict[str, float]:
-        """Evaluate on the validation part, of which every process has a share."""
+    def _time_steps(self, epoch: int) -> int | None:
+        return 1 if epoch <= self.config.one_step_epochs else None
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        """Evaluate on validation data with the time steps of the epoch; every process has a share."""
         data, labels, device = self.data, self.data.validation.labels, self.fabric.device
         self.group.overwrite(self.state.network.buffers())  # running statistics
         rows = torch.arange(len(labels))[part_of(len(labels), *self.group.part)]
-        share = predict(self.model, data.validation.take(rows), data, self.batch_size, device)
+        share = data.validation.take(rows)
+        share = predict(self.model, share, data, self.batch_size, device, self._time_steps(epoch))
         self.validation = logits = self.group.joined(share.to(device), 1, len(labels)).cpu()
         accuracy = stepwise_accuracy(logits, labels)["cumulative"]
         return {
@@ -294,4 +297,4 @@ class _Training:
                 layout.write_arrays(path / name, content)
             else:
                 layout.write_table(path / name, self.config.data_label, content)
-        life.finish(path, records.result(self.progress.rows, evaluation))
+        life.finish(path, records.result(self.config, self.progress.rows, evaluation))

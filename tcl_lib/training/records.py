@@ -27,10 +27,13 @@ def description(config: RunConfig, data: Data, network: SpikingNetwork, device: 
     }
 
 
-def result(rows: list[dict[str, float]], evaluation: Evaluation) -> dict[str, float]:
-    """Return the content of result.json; accuracies are those of the last epoch unless named otherwise."""
+def result(config: RunConfig, rows: list[dict[str, float]], evaluation: Evaluation) -> dict[str, float]:
+    """Return the content of result.json; accuracies are those of the last epoch unless named otherwise.
+
+    The best epoch is one with all time steps.
+    """
     accuracy = evaluation.accuracy_by_step["cumulative"]
-    best = max(rows, key=lambda row: row["validation_accuracy"])
+    best = max(rows[config.one_step_epochs :], key=lambda row: row["validation_accuracy"])
     return {
         "test_accuracy": float(accuracy.iloc[-1]),
         "test_accuracy_t1": float(accuracy.iloc[0]),

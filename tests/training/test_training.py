@@ -217,9 +217,20 @@ def test_event_runs_repeat_and_go_on(tiny, monkeypatch, changes):
 def test_one_step_epochs_are_those_of_a_network_of_one_step(tiny, changes):
     one = numbers(train(tiny(time_steps=1, run_name="one", **changes)))
     first = numbers(train(tiny(time_steps=2, one_step_epochs=1, run_name="first", **changes)))
-    of_training = [column for column in one if not column.startswith("validation")]
-    pd.testing.assert_series_equal(first.loc[0, of_training], one.loc[0, of_training], check_exact=True)
+    pd.testing.assert_series_equal(first.loc[0], one.loc[0], check_exact=True)
     assert first.loc[1, "loss"] != one.loc[1, "loss"]
+
+
+def test_the_best_epoch_has_all_time_steps(tiny):
+    rows = [
+        {"epoch": epoch, "validation_accuracy": accuracy, "validation_accuracy_t1": 0.0, "seconds": 1.0}
+        for epoch, accuracy in enumerate([90.0, 70.0, 80.0, 75.0], start=1)
+    ]
+    frame = pd.DataFrame({"cumulative": [50.0], "energy_uj": [1.0], "ann_energy_uj": [1.0]})
+    measured = evaluation.Evaluation(**dict.fromkeys(evaluation.Evaluation._fields, frame))
+    found = records.result(tiny(epochs=4, one_step_epochs=1), rows, measured)
+    assert (found["best_epoch"], found["best_validation_accuracy"]) == (3, 80.0)
+    assert records.result(tiny(epochs=4), rows, measured)["best_epoch"] == 1
 
 
 def test_a_run_killed_before_its_result_only_needs_that(tiny, trained):
