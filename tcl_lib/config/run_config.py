@@ -62,7 +62,7 @@ class RunConfig:
         optimizer: sgd (with Nesterov momentum), muon (for convolutions; sgd for the rest) or adamw.
         lr: peak learning rate, after the warm-up and before the cosine decay.
         momentum: momentum of sgd and muon.
-        weight_decay: weight decay of weights, not of norms and biases.
+        weight_decay: weight decay of weights, not of norms, biases and the convolutions of muon.
         warmup_epochs: epochs over which the learning rate rises.
         micro_batches: parts that the network sees a batch in; more need less memory and more time.
         precision: float32 (32-true) or bfloat16 autocast (bf16-mixed); auto becomes the faster one here.

@@ -83,17 +83,16 @@ def build_optimizer(network: nn.Module, config: RunConfig) -> Optimizer:
 
     Weight decay is that of matrices outside of Muon; norms and biases have none.
     """
-    convolutions = []
-    if config.optimizer == "muon":
-        convolutions = [m.weight for m in network.body.modules() if isinstance(m, nn.Conv2d)]
-    others = [p for p in network.parameters() if not any(p is weight for weight in convolutions)]
     groups = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
     if config.optimizer == "muon":
+        convolutions = [m.weight for m in network.body.modules() if isinstance(m, nn.Conv2d)]
+        decayed = groups[0]["params"]
+        groups[0]["params"] = [p for p in decayed if not any(p is weight for weight in convolutions)]
         groups.append({"params": convolutions, "weight_decay": 0.0, "orthogonal": True})
         dtype = torch.bfloat16 if config.precision == "bf16-mixed" else torch.float32
         return Muon(groups, config.lr, config.momentum, dtype)

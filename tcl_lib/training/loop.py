@@ -257,8 +257,8 @@ class _Training:
         data, labels, device = self.data, self.data.validation.labels, self.fabric.device
         self.group.overwrite(self.state.network.buffers())  # running statistics
         rows = torch.arange(len(labels))[part_of(len(labels), *self.group.part)]
-        share = data.validation.take(rows)
-        share = predict(self.model, share, data, self.batch_size, device, self._time_steps(epoch))
+        samples = data.validation.take(rows)
+        share = predict(self.model, samples, data, self.batch_size, device, self._time_steps(epoch))
         self.validation = logits = self.group.joined(share.to(device), 1, len(labels)).cpu()
         accuracy = stepwise_accuracy(logits, labels)["cumulative"]
         return {

@@ -10,8 +10,8 @@ from tcl_lib.training.build import build_network, build_optimizer
 from tcl_lib.training.muon import orthogonal
 
 
-def polynomial(values, times=3):
-    for _ in range(times):
+def polynomial(values):
+    for _ in range(3):
         values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
     return values
 
