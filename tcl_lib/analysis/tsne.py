@@ -11,6 +11,7 @@ from tcl_lib.runs import Run
 
 # As many markers and colours as a reader can tell apart.
 MOST_STEPS, MOST_CLASSES = 10, 10
+MOST_POINTS = 500  # and as many as a panel shows one beside the other
 ITERATIONS = 500  # half of scikit-learn's default; on our features the divergence ends 3 to 9 % higher
 
 
@@ -25,12 +26,14 @@ def tsne_of_run(run: Run) -> pd.DataFrame:
 def tsne(features: np.ndarray, labels: np.ndarray, samples: np.ndarray) -> pd.DataFrame:
     """Return one t-SNE of the features of all steps: [T, N, D], [N], [N] -> a row for each point.
 
-    Columns: sample, label, time_step (from 1), x, y. At most the first ten classes are shown, and at most ten
-    steps, evenly spaced from the first to the last. The start is the principal components and the seed 0, so
-    the same features give the same points. Raises ValueError for features that are all equal.
+    Columns: sample, label, time_step (from 1), x, y. At most the first ten classes are shown, at most ten
+    steps, evenly spaced from the first to the last, and of the samples as many as give 500 points. The start
+    is the principal components and the seed 0, so the same features give the same points. Raises ValueError
+    for features that are all equal.
     """
-    shown = np.isin(labels, np.unique(labels)[:MOST_CLASSES])
     steps = np.unique(np.linspace(0, len(features) - 1, MOST_STEPS).round().astype(int))
+    shown = np.flatnonzero(np.isin(labels, np.unique(labels)[:MOST_CLASSES]))
+    shown = np.sort(np.random.default_rng(0).permutation(shown)[: MOST_POINTS // len(steps)])
     chosen = features[steps][:, shown].astype(np.float32)  # [steps, N', D]
     flat = chosen.reshape(-1, chosen.shape[-1])
     if (flat == flat[0]).all():  # scikit-learn divides by their standard deviation
@@ -41,7 +44,7 @@ def tsne(features: np.ndarray, labels: np.ndarray, samples: np.ndarray) -> pd.Da
         {
             "sample": np.tile(samples[shown], len(steps)),
             "label": np.tile(labels[shown], len(steps)),
-            "time_step": np.repeat(steps + 1, shown.sum()),
+            "time_step": np.repeat(steps + 1, len(shown)),
             "x": places[:, 0],
             "y": places[:, 1],
         }

@@ -1,5 +1,8 @@
 """Figures of representations: their similarity between time steps, and t-SNE."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -23,7 +26,7 @@ from tcl_lib.figures.style import (
     time_ticks,
     variants,
 )
-from tcl_lib.runs import Run, gather
+from tcl_lib.runs import Run, gather, load_run
 
 SIMILARITY_LABELS = {
     "cosine": {
@@ -74,10 +77,10 @@ def similarity(
         if len(steps) <= 5:
             _write_values(axis, mean, middle=sum(scale.values()) / 2, size=page.size - 1)
         axis.set(title=variant.replace(", ", "\n", 1), aspect="equal")
-        axis.set(xticks=time_ticks(len(steps)), yticks=time_ticks(len(steps)))
-        axis.set_ylim(len(steps) + 0.5, 0.5)
         axis.grid(False)
         axis.spines[:].set_visible(True)
+    ticks = time_ticks(len(steps))
+    axes[0].set(xticks=ticks, yticks=ticks, ylim=(len(steps) + 0.5, 0.5))  # the panels share them
     label_outer(axes, "time step $u$", "time step $t$")
     words = f"{MEASURES[measure]}: {samples}"
     bar = figure.colorbar(mesh, ax=axes, location="bottom", label=words, shrink=0.6, aspect=40)
@@ -96,7 +99,8 @@ def similarity(
 def _write_values(axes: Axes, table: pd.DataFrame, middle: float, size: float) -> None:
     for (step, other), value in table.stack().dropna().items():
         colour = "black" if value > middle else "white"
-        axes.text(other, step, f"{value:.2f}", ha="center", va="center", size=size, color=colour)
+        place = {"ha": "center", "va": "center", "in_layout": False}
+        axes.text(other, step, f"{value:.2f}", size=size, color=colour, **place)
 
 
 @drawing(reads("accuracy_by_step", "similarity"), "similarity of representations")
@@ -139,11 +143,20 @@ def accuracy_by_similarity(
 
 
 def _points(table: pd.DataFrame) -> pd.DataFrame:
-    def points(run: Run) -> pd.DataFrame:
-        found = tsne_of_run(run)
-        return found.assign(class_name=[run.classes[label] for label in found["label"]])
+    table = table[table["seed"] == table["seed"].min()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # scikit-learn computes outside Python's lock
+        started = {path: pool.submit(_points_of, path) for path in table["path"]}
 
-    return gather(table[table["seed"] == table["seed"].min()], points)
+        def points(run: Run) -> pd.DataFrame:
+            return started[str(run.path)].result()
+
+        return gather(table, points)
+
+
+def _points_of(path: str) -> pd.DataFrame:
+    run = load_run(path)
+    found = tsne_of_run(run)
+    return found.assign(class_name=[run.classes[label] for label in found["label"]])
 
 
 @drawing(lambda table: [_points(table)], "a sample of features")

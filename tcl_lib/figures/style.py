@@ -93,8 +93,14 @@ class PrintedFigure(Figure):
         engine = self.get_layout_engine()
         if isinstance(engine, ConstrainedLayoutEngine):
             for _ in range(2):  # the first layout can change the ticks, and they the layout
+                before = self._ticks()
                 engine.execute(self)
+                if self._ticks() == before:
+                    break
             self.set_layout_engine(None)  # with "none", matplotlib would draw twice for every file
+
+    def _ticks(self) -> list[list[float]]:
+        return [list(axis.get_majorticklocs()) for axes in self.axes for axis in (axes.xaxis, axes.yaxis)]
 
     def _ipython_display_(self) -> None:
         from IPython.display import display  # only notebooks need IPython
