@@ -480,7 +480,8 @@ def test_of_many_samples_as_many_are_shown_as_give_500_points():
     features, labels = np.random.default_rng(0).normal(size=(4, 200, 3)), np.arange(200) % 5
     points = tsne(features, labels, np.arange(1000, 1200))
     first = points[points["time_step"] == 1]
-    assert len(points) == 500 and len(first) == first["sample"].nunique() == 125
+    assert len(points) == 500
+    assert len(first) == first["sample"].nunique() == 125
     assert first["sample"].is_monotonic_increasing
     assert (points["label"] == labels[points["sample"] - 1000]).all()
     for _, rows in points.groupby("time_step"):
