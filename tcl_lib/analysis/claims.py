@@ -60,10 +60,10 @@ def differences(
 ) -> pd.DataFrame:
     """Return how variants, by default those of all losses, differ from a baseline in a measure of runs.
 
-    Columns: data, setting, variant, quantity; `mean` over the seeds; `difference`, the mean of the
-    differences to the run of the baseline with the same seed; low, high, its 95 % interval (`t_interval`);
-    n, the number of these differences. Settings without the baseline, or without another variant, have no
-    rows.
+    Columns: data, setting, variant, quantity; n, the number of seeds that both have, and over these: `mean`,
+    `difference`, the mean difference to the baseline, and low, high, its 95 % interval (`t_interval`). A
+    variant without such a seed has the mean over its own. Settings without the baseline, or without another
+    variant, have no rows.
     """
     variants = [loss.label for loss in LOSSES.values()] if variants is None else variants
     rows = []
@@ -80,7 +80,8 @@ def differences(
             for quantity in measured[variant].columns.intersection(measured[baseline].columns):
                 values = measured[variant][quantity]
                 apart = (values - measured[baseline][quantity]).dropna()
-                row = {"variant": variant, "quantity": quantity, "mean": values.mean()}
+                mean = (values[apart.index] if len(apart) else values).mean()
+                row = {"variant": variant, "quantity": quantity, "mean": mean}
                 row |= {"difference": apart.mean(), **t_interval(apart.to_numpy())._asdict(), "n": len(apart)}
                 rows.append(titles | row)
     columns = ("data", "setting", "variant", "quantity", "mean", "difference", "low", "high", "n")
@@ -116,8 +117,8 @@ def claim(
         cells[row.quantity] = f"{row.mean:.2f}, {signed(row.difference, row)}"
     above, below, of = (found["low"] > 0).sum(), (found["high"] < 0).sum(), found["low"].notna().sum()
     caption = (
-        f"Mean over the seeds, then the mean difference to {baseline} with the same seed and its 95 %"
-        " interval (Student's t). n: seeds that both have; one seed has no interval."
+        f"Mean over the n seeds that both have, then the mean difference to {baseline} with the same seed and"
+        " its 95 % interval (Student's t); one seed has no interval."
         f" {above} of {of} intervals lie above 0 and {below} below."
         " Without any real difference, about one in twenty would exclude 0."
     )
