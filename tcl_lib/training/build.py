@@ -81,7 +81,8 @@ def load_network(run: Run | str | Path) -> SpikingNetwork:
 def build_optimizer(network: nn.Module, config: RunConfig) -> Optimizer:
     """Return SGD with Nesterov momentum, AdamW, or Muon for the convolutions after the stem beside SGD.
 
-    Weight decay is that of matrices outside of Muon; norms and biases have none.
+    Weight decay is that of matrices outside of Muon; norms and biases have none. Raises ValueError for Muon
+    where there is no such convolution.
     """
     groups = [
         {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -91,6 +92,10 @@ def build_optimizer(network: nn.Module, config: RunConfig) -> Optimizer:
         return torch.optim.AdamW(groups, lr=config.lr)
     if config.optimizer == "muon":
         convolutions = [m.weight for m in network.body.modules() if isinstance(m, nn.Conv2d)]
+        convolutions = list(dict.fromkeys(convolutions))  # two may share their weight
+        if not convolutions:
+            backbone = f"backbone={config.backbone!r} has no convolution after its stem"
+            raise ValueError(f"optimizer='muon': {backbone}; use sgd or adamw")
         decayed = groups[0]["params"]
         groups[0]["params"] = [p for p in decayed if not any(p is weight for weight in convolutions)]
         groups.append({"params": convolutions, "weight_decay": 0.0, "orthogonal": True})

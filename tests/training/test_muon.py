@@ -84,3 +84,20 @@ def test_weights_without_a_gradient_stay():
 def test_steps_have_the_precision_of_the_run(precision, dtype):
     config = RunConfig(optimizer="muon", precision=precision)
     assert build_optimizer(build_network(config, (1, 8, 8), 10), config).dtype == dtype
+
+
+def test_convolutions_that_share_a_weight_take_one_step():
+    config = RunConfig(optimizer="muon")
+    network = build_network(config, (1, 8, 8), 10)
+    first, *_, last = [m for m in network.body.modules() if isinstance(m, torch.nn.Conv2d)]
+    last.weight = first.weight
+    (group,) = [g for g in build_optimizer(network, config).param_groups if g.get("orthogonal")]
+    assert sum(weight is first.weight for weight in group["params"]) == 1
+
+
+def test_a_backbone_without_convolutions_is_refused():
+    config = RunConfig(optimizer="muon")
+    network = build_network(config, (1, 8, 8), 10)
+    network.body = torch.nn.Linear(8, 8)
+    with pytest.raises(ValueError, match=r"^optimizer='muon': backbone='convnet' has no convolution"):
+        build_optimizer(network, config)
