@@ -14,6 +14,7 @@ import pandas as pd
 
 from tcl_lib import load_run, load_runs, runs
 from tcl_lib.analysis import claims, statistics, tables
+from tcl_lib.config.registry import LOSSES
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "runs" / "reference"
@@ -33,6 +34,11 @@ DATA = {
 # a name for ce with the rate and decay of its own best trial
 OWN_RATE = "CE, own rate"
 
+# the loss of the paper, where the main variant of tcl is a tuned one
+OF_PAPER = "TCL, ce term mean"
+LABELS = [loss.label for loss in LOSSES.values()]
+LABELS.insert(LABELS.index("STCL"), OF_PAPER)
+
 
 def pages() -> dict[Path, str]:
     """Return the text of each page with its tables made anew."""
@@ -45,6 +51,11 @@ def pages() -> dict[Path, str]:
 
     table = re.compile(r"(<!-- table: (.*?) -->).*?(<!-- end -->)", re.S)
     return {path: table.sub(made, path.read_text()) for path in PAGES}
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the main variant of each loss, and of the loss of the paper."""
+    return pd.concat([statistics.main_variants(table), table[table["variant"] == OF_PAPER]])
 
 
 def overview(rows: Rows) -> pd.DataFrame:
@@ -68,8 +79,8 @@ def overview(rows: Rows) -> pd.DataFrame:
 
 def results(data: str, rows: Rows) -> pd.DataFrame:
     """Return the accuracies on a data set at t = 1 and T, and the paired differences to CE."""
-    main = statistics.main_variants(rows[data])
-    return tables.results_table(statistics.compare(runs.gather(main, "accuracy_by_step")))
+    accuracy = runs.gather(compared(rows[data]), "accuracy_by_step")
+    return tables.results_table(statistics.compare(accuracy))
 
 
 def steps(data: str, rows: Rows) -> pd.DataFrame:
@@ -97,10 +108,9 @@ def longer(rows: Rows) -> pd.DataFrame:
 
 def own_rate(rows: Rows) -> pd.DataFrame:
     """Return the losses on CIFAR-10 (JPEG), which share rate and decay, compared with CE at its own."""
-    main = statistics.main_variants(rows["CIFAR-10 (JPEG)"])
-    own = load_runs(REFERENCE / "own-rate").assign(variant=OWN_RATE, setting=main["setting"].iloc[0])
-    table = pd.concat([main[main["seed"].isin(own["seed"])], own])
-    return claim({"CIFAR-10 (JPEG)": table}, claims.accuracy, OWN_RATE)
+    others = rows["CIFAR-10 (JPEG)"]
+    own = load_runs(REFERENCE / "own-rate").assign(variant=OWN_RATE, setting=others["setting"].iloc[0])
+    return claim({"CIFAR-10 (JPEG)": pd.concat([others, own])}, claims.accuracy, OWN_RATE, LABELS)
 
 
 def claim(rows: Rows, measure: Callable, baseline: str, variants: list[str] | None = None) -> pd.DataFrame:
@@ -111,10 +121,7 @@ def claim(rows: Rows, measure: Callable, baseline: str, variants: list[str] | No
 
 def stale(rows: Rows) -> pd.DataFrame:
     """Return what each loss loses at t = 1, and what recalibrated batch norm regains, on every data set."""
-    found = [
-        tables.recalibration(statistics.main_variants(table)).cells.assign(data=data)
-        for data, table in rows.items()
-    ]
+    found = [tables.recalibration(compared(table)).cells.assign(data=data) for data, table in rows.items()]
     table = pd.concat(found)
     return table[["data", *table.columns.drop("data")]]
 
@@ -144,7 +151,7 @@ TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
     "STCL": partial(claim, measure=claims.accuracy, baseline="TCL", variants=["STCL"]),
     "views": partial(claim, measure=ends, baseline="TCL, views 2", variants=["CE, views 2", "STCL"]),
     "without contrast": partial(claim, measure=ends, baseline="TCL", variants=["prefix CE", "ETC", "TSD"]),
-    "similarity": partial(claim, measure=claims.similarity, baseline="CE"),
+    "similarity": partial(claim, measure=claims.similarity, baseline="CE", variants=LABELS),
     "positives": partial(
         claim,
         measure=ends,
@@ -154,7 +161,7 @@ TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
             "STCL, negatives False",
         ],
     ),
-    "price": partial(claim, measure=cost, baseline="CE"),
+    "price": partial(claim, measure=cost, baseline="CE", variants=LABELS),
 }
 
 
