@@ -11,7 +11,7 @@ from tcl_lib.runs import Run
 
 # As many markers and colours as a reader can tell apart.
 MOST_STEPS, MOST_CLASSES = 10, 10
-MOST_POINTS = 500  # and as many as a panel shows one beside the other
+MOST_POINTS = 500  # in a panel: more would cover each other
 ITERATIONS = 500  # half of scikit-learn's default; on our features the divergence ends 3 to 9 % higher
 
 

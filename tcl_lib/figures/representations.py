@@ -1,11 +1,11 @@
 """Figures of representations: their similarity between time steps, and t-SNE."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from joblib import cpu_count
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
@@ -144,7 +144,7 @@ def accuracy_by_similarity(
 
 def _points(table: pd.DataFrame) -> pd.DataFrame:
     table = table[table["seed"] == table["seed"].min()]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # scikit-learn computes outside Python's lock
+    with ThreadPoolExecutor(cpu_count()) as pool:  # scikit-learn computes outside Python's lock
         started = {path: pool.submit(_points_of, path) for path in table["path"]}
 
         def points(run: Run) -> pd.DataFrame:
