@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tcl_lib.data.duplicates import check_duplicates
@@ -63,7 +64,7 @@ def _decode(paths: Sequence[Path], cached: Path, stamp: str) -> tuple[np.ndarray
     images = np.empty((len(paths), *first.shape), np.uint8)
     hashes = np.empty((len(paths), len(digest)), np.uint8)
     log.info("decoding %d images, once", len(paths))
-    with progress_bar(len(paths), unit="image") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with progress_bar(len(paths), unit="image") as bar, ThreadPoolExecutor(cpu_count()) as pool:
         try:
             for index, (pixels, digest) in enumerate(pool.map(_decoded, paths)):
                 if pixels.shape != first.shape:
