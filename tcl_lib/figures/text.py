@@ -26,6 +26,7 @@ def draw_every_character(figure: Figure) -> None:
     for text in figure.findobj(Text):
         words = re.sub(r"[^\S\n]", " ", text.get_text())  # no font draws a tab
         text.set_text(words)
+        text.set_fontfeatures(["-liga"])  # a PDF embeds ligatures, such as fi, as another font
         fonts = {one: _font_with(one) for one in _missing(words)}
         latin = {one: _latin(one) for one, font in fonts.items() if font is None}
         if fonts:

@@ -1,6 +1,7 @@
 """Names of data and classes are drawn as they are, or readable, whatever characters they have."""
 
 import io
+import re
 import warnings
 
 import numpy as np
@@ -62,6 +63,13 @@ def test_a_name_of_a_loss_is_drawn_literally_in_the_title_of_a_panel():
     table = points("digits", ["a", "b"]).assign(variant="CE, a_$1_$2")
     title = figures.tsne.draw([table]).axes[0].title
     assert (title.get_text(), title.get_parse_math()) == ("CE\na_$1_$2", False)
+
+
+def test_a_pdf_embeds_no_second_font_for_ligatures(tmp_path):
+    drawn(["flying", "prefix"]).savefig(tmp_path / "classes.pdf")
+    embedded = re.findall(rb"/BaseFont /\w+\+(\S+)", (tmp_path / "classes.pdf").read_bytes())
+    assert len(set(embedded)) == 2  # upright, and oblique for the formula
+    assert len(re.findall(rb"/FontFile2 ", (tmp_path / "classes.pdf").read_bytes())) == 2
 
 
 @pytest.fixture
