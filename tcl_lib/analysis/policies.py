@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import entr, softmax
 
 from tcl_lib.runs import Run
-from tcl_lib.utils.checks import AtLeast2, Threshold, checked
+from tcl_lib.utils.checks import AtLeast2, Positive, Threshold, checked, one_of
 
 # The most candidates for a threshold: quantiles of the sureness of the validation samples.
 CANDIDATES = 1000
@@ -51,7 +51,7 @@ POLICIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "gap": gap,
     "agreement": agreement,
 }
-ORACLE = "oracle"
+ORACLE, FIXED = "oracle", "fixed"
 
 
 class Anytime(NamedTuple):
@@ -89,14 +89,15 @@ def anytime(
     """
     goals = {"threshold": threshold, "accuracy": accuracy, "mean_steps": mean_steps}
     given = {name: value for name, value in goals.items() if value is not None}
-    if policy not in (*POLICIES, ORACLE):
-        raise ValueError(f"policy={policy!r}: must be {', '.join(map(repr, POLICIES))} or {ORACLE!r}")
+    checked("policy", policy, one_of([*POLICIES, ORACLE]))
     if len(given) != (policy != ORACLE):
         raise ValueError(
             f"policy={policy!r}: needs "
             + ("no threshold" if policy == ORACLE else "one of threshold, accuracy and mean_steps")
         )
     checked("threshold", threshold, Threshold | None)
+    checked("accuracy", accuracy, Positive | None)
+    checked("mean_steps", mean_steps, Positive | None)
     logits = logits_of(run)
     means, right = _answers(logits["test"], logits["test_labels"])
     if policy == ORACLE:
@@ -119,22 +120,21 @@ def frontier(run: Run, policy: str = "confidence", points: int = 13) -> pd.DataF
     policies have no threshold: "oracle" is one row, and "fixed" stops all samples at the same step, t = 1 to
     T. Raises the errors of `anytime`.
     """
+    checked("policy", policy, one_of([*POLICIES, ORACLE, FIXED]))
     checked("points", points, AtLeast2)
     logits = logits_of(run)
     means, right = _answers(logits["test"], logits["test_labels"])
     last = len(right)
     if policy == ORACLE:
         found = {last: (np.nan, oracle_steps(right))}
-    elif policy == "fixed":
+    elif policy == FIXED:
         found = {t: (np.nan, np.full(right.shape[1], t)) for t in range(1, last + 1)}
-    elif policy in POLICIES:
+    else:
         curve = _validation_curve(policy, *_answers(logits["validation"], logits["validation_labels"]))
         sureness = POLICIES[policy](means)
         budgets = 1 + (last - 1) * np.linspace(0, 1, points) ** 2
         thresholds = {budget: _choose(curve, "mean_steps", budget) for budget in budgets}
         found = {b: (threshold, stopping_steps(sureness, threshold)) for b, threshold in thresholds.items()}
-    else:
-        raise ValueError(f"policy={policy!r}: must be {', '.join(map(repr, POLICIES))}, 'oracle' or 'fixed'")
     rows = [
         {"budget": budget} | _measured(run, policy, threshold, steps, right)._asdict()
         for budget, (threshold, steps) in found.items()
@@ -144,7 +144,7 @@ def frontier(run: Run, policy: str = "confidence", points: int = 13) -> pd.DataF
 
 def frontiers(run: Run) -> pd.DataFrame:
     """Return `frontier` of every policy, the oracle and fixed numbers of steps, for `runs.gather`."""
-    return pd.concat([frontier(run, policy) for policy in (*POLICIES, ORACLE, "fixed")], ignore_index=True)
+    return pd.concat([frontier(run, policy) for policy in (*POLICIES, ORACLE, FIXED)], ignore_index=True)
 
 
 def logits_of(run: Run) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tcl_lib.analysis.policies import POLICIES
+from tcl_lib.analysis.policies import POLICIES, mean_logits
 from tcl_lib.stepwise import StepwiseNetwork
 from tcl_lib.utils.checks import Threshold, checked, one_of
 
@@ -40,17 +40,17 @@ def stop_when_sure(
     answers = torch.empty(size, dtype=torch.int64)
     stopped = torch.empty(size, dtype=torch.int64)
     left, state = torch.arange(size), None
-    means = np.empty((0, size, 0))  # [t, samples left, K]
+    seen: list[np.ndarray] = []  # the logits of each step, [samples left, K]
     for step in range(1, steps + 1):
         frame = inputs[step - 1, left] if events else inputs if step == 1 else None
         logits, state = network(frame, state)
-        now = logits.double().cpu().numpy()[None]
-        now = now if step == 1 else means[-1:] + (now - means[-1:]) / step
-        means = now if step == 1 else np.concatenate([means, now])
+        seen.append(logits.double().cpu().numpy())
+        means = mean_logits(np.stack(seen))
         sure = POLICIES[policy](means)[-1] >= threshold if step < steps else np.ones(len(left), bool)
         answers[left[sure]] = torch.from_numpy(means[-1, sure].argmax(-1))
         stopped[left[sure]] = step
         if sure.all():
             break
-        left, means, state = left[~sure], means[:, ~sure], state.take(torch.from_numpy(~sure))
+        left, seen = left[~sure], [one[~sure] for one in seen]
+        state = state.take(torch.from_numpy(~sure))
     return answers, stopped

@@ -31,7 +31,7 @@ def frontiers(page: Page, table: pd.DataFrame) -> PrintedFigure:
             line = drawn | {"markevery": 3}
             axis.plot(*points.loc[policy].to_numpy().T, label=variant, **line)
             name_means(axis, rows, "mean_steps", points.loc[policy].set_index("mean_steps")["accuracy"])
-            axis.plot(*points.loc["fixed"].to_numpy().T, **drawn | HOLLOW | {"ls": ""})
+            axis.plot(*points.loc[policies.FIXED].to_numpy().T, **drawn | HOLLOW | {"ls": ""})
         axis.set_title(NAMES[policy])
     label_outer(axes, "mean inference time steps", "test accuracy (%)")
     legend(figure, entries(axes[0]))

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 
 from tcl_lib.analysis.tsne import tsne_of_run
-from tcl_lib.figures.drawing import drawing, reads, seeds, set_caption
+from tcl_lib.figures.drawing import NothingToDraw, drawing, reads, seeds, set_caption
 from tcl_lib.figures.hover import name_points, runs_of
 from tcl_lib.figures.results import averaged
 from tcl_lib.figures.style import (
@@ -27,6 +27,7 @@ from tcl_lib.figures.style import (
     variants,
 )
 from tcl_lib.runs import Run, gather, load_run
+from tcl_lib.utils.checks import checked, one_of
 
 SIMILARITY_LABELS = {
     "cosine": {
@@ -55,7 +56,11 @@ def similarity(
     Args:
         measure: cosine or cka, which is debiased.
         relation: within_sample, within_class or between_classes.
+
+    Raises ValueError for another measure or relation.
     """
+    checked("measure", measure, one_of(SIMILARITY_LABELS))
+    checked("relation", relation, one_of(SIMILARITY_LABELS[measure]))
     samples = SIMILARITY_LABELS[measure][relation]
     measure = SHOWN[measure]
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
@@ -109,14 +114,17 @@ def accuracy_by_similarity(
 ) -> PrintedFigure:
     """Return a figure of the accuracy at steps t < T against the similarity between steps t and T.
 
-    There is a marker for each step; that of t = 1 is hollow. Step T is left out: it equals itself.
+    There is a marker for each step; that of t = 1 is hollow. Step T is left out: it equals itself. Raises
+    ValueError for a measure that is not cosine or cka, and for runs with one time step.
     """
-    measure = SHOWN[measure]
+    measure = SHOWN[checked("measure", measure, one_of(SHOWN))]
     last = similarity["other_step"] == similarity["time_steps"]
     earlier = similarity["time_step"] < similarity["time_steps"]
     same = (similarity["measure"] == measure) & (similarity["relation"] == "within_sample")
     to_last = similarity[last & same & earlier][["run", "time_step", "value"]]
     table = accuracy.merge(to_last, on=["run", "time_step"])
+    if table.empty:
+        raise NothingToDraw("the similarity of earlier steps and the last needs time_steps=2 or more")
     figure, axes = page.panels(2, height=52, sharey=True)
     shown = {"cumulative": "first $t$ steps", "instantaneous": "step $t$ alone"}
     for axis, (column, name) in zip(axes, shown.items(), strict=True):

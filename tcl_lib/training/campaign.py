@@ -70,8 +70,8 @@ def _configs(parameters: dict[str, Any], folder: Path) -> Iterator[RunConfig]:
     recipe = parameters.pop("recipe", None)
     if recipe is not None:
         of_recipe = _mapping(folder / recipe)
-        of_recipe.pop("loss", None)  # a grid has `losses`
-        of_recipe = {name: _listed(name, value) for name, value in of_recipe.items()}
+        # a grid has `losses` and `seeds`
+        of_recipe = {k: _listed(k, value) for k, value in of_recipe.items() if k not in ("loss", "seed")}
         parameters = of_recipe | parameters
     draw, trials = parameters.pop("draw", {}), parameters.pop("trials", 1)
     if not isinstance(trials, int) or trials < 1:

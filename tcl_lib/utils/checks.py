@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache, wraps
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -44,7 +44,7 @@ def _plugin(value: str) -> str:
     return value
 
 
-def one_of(table: Mapping[str, Any]) -> Any:
+def one_of(table: Collection[str]) -> Any:
     """Return the annotation of a name in a table, which may still grow."""
 
     def registered(value: str) -> str:

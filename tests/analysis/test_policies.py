@@ -119,6 +119,8 @@ def test_frontier_has_a_row_for_each_budget(run_of):
         ({"accuracy": 99}, "accuracy=99: out of reach, 75.00 % is the most on validation data"),
         ({"threshold": math.nan}, "threshold=nan: must be"),
         ({"threshold": "0.9"}, "threshold='0.9': must be a valid number"),
+        ({"accuracy": "90 %"}, "accuracy='90 %': must be a valid number"),
+        ({"mean_steps": 0}, "mean_steps=0: must be greater than 0"),
         ({"mean_steps": 0.5}, "mean_steps=0.5: out of reach, 1 is the least on validation data"),
     ],
 )

@@ -373,6 +373,26 @@ def test_accuracy_by_similarity_leaves_out_the_last_step():
     assert alone.get_xlabel() == "cosine similarity of steps $t$ and $T$"
 
 
+@pytest.mark.parametrize(
+    ("draw", "options", "message"),
+    [
+        ("similarity", {"measure": "cka_debiased"}, "measure='cka_debiased': must be 'cosine' or 'cka'"),
+        ("similarity", {"relation": "class"}, "relation='class': must be 'within_sample', 'within_class' or"),
+        ("accuracy_by_similarity", {"measure": "dot"}, "measure='dot': must be 'cosine' or 'cka'"),
+    ],
+)
+def test_figures_of_similarity_refuse_other_measures_and_relations(draw, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        getattr(figures, draw).draw([gathered(), similarities()][draw == "similarity" :], **options)
+
+
+def test_accuracy_by_similarity_needs_two_time_steps():
+    first = [table[table["time_step"] == 1] for table in (gathered(), similarities())]
+    first[1] = first[1][first[1]["other_step"] == 1].assign(time_steps=1)
+    with pytest.raises(figures.NothingToDraw, match="needs time_steps=2 or more"):
+        figures.accuracy_by_similarity.draw(first)
+
+
 def test_t_sne_shows_classes_above_and_time_steps_below():
     features = np.random.default_rng(0).normal(size=(3, 20, 6)) + np.repeat(3 * np.eye(4, 6), 5, axis=0)
     points = pd.concat(

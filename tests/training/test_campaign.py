@@ -47,9 +47,9 @@ def test_read_counts_a_run_in_its_first_part_only(write):
 
 
 def test_read_takes_the_parameters_of_a_recipe_beside_it(write):
-    write("{loss: stcl, epochs: 30, lr: 0.2, time_steps: 2}", "digits.yaml")
+    write("{loss: stcl, seed: 7, epochs: 30, lr: 0.2, time_steps: 2}", "digits.yaml")
     (config,) = campaign.read(write("parts: {a: {recipe: digits.yaml, losses: [ce], epochs: 3}}"))["a"]
-    assert (config.loss, config.epochs, config.lr, config.time_steps) == ("ce", 3, 0.2, 2)
+    assert (config.loss, config.seed, config.epochs, config.lr, config.time_steps) == ("ce", 0, 3, 0.2, 2)
 
 
 def test_read_draws_the_same_trials_for_all_losses_and_leaves_out_what_one_does_not_use(write):
