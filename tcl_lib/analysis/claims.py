@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from tcl_lib import runs
-from tcl_lib.analysis.statistics import TUNED, mixed, settings, t_interval
+from tcl_lib.analysis.statistics import mixed, settings, t_interval
 from tcl_lib.analysis.tables import Printed, shown, signed
 from tcl_lib.config.registry import LOSSES
 from tcl_lib.runs import Run
-from tcl_lib.runs.names import titled_setting
+from tcl_lib.runs.names import titled_setting, tuned
 
 SIMILARITY = {
     "cosine, same sample": ("cosine", "within_sample"),
@@ -128,17 +128,11 @@ def claim(
     for setting in settings(table).values():
         data, words = titled_setting(setting)
         if (data, words) in shown_settings:
-            remarks.add(mixed(setting[setting["variant"].isin(compared)]))
-            name = f"{data}, {words.partition(TUNED)[0]}" if several[data] else data
-            remarks |= {f"{name}: {tuned}." for tuned in words.split(TUNED)[1:] if _shows(tuned, compared)}
+            printed = setting[setting["variant"].isin(compared)]
+            name = f"{data}, {words}" if several[data] else data
+            remarks |= {mixed(printed), *(f"{name}: {values}." for values in tuned(printed))}
     remarks -= {""}
     return Printed(pd.DataFrame(rows.values()), " ".join([caption, *sorted(remarks)]))
-
-
-def _shows(tuned: str, variants: Sequence[str]) -> bool:
-    """Return whether "TCL and STCL with temperature 0.2" says something of these variants."""
-    labels = tuned.partition(" with ")[0].split(" and ")
-    return any(variant.partition(", ")[0] in labels for variant in variants)
 
 
 def show(

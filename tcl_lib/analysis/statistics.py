@@ -9,10 +9,8 @@ from scipy.special import stdtrit  # scipy.stats would take a second to import
 
 from tcl_lib import runs
 from tcl_lib.config.registry import LOSS_PARAMETERS, LOSSES
+from tcl_lib.runs.names import in_order, loss_of
 from tcl_lib.utils.words import digest, listed
-
-# What stands in a setting before the values of its main variants: "...; TCL and STCL with temperature 0.2".
-TUNED = "; "
 
 
 def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -20,8 +18,9 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
     A setting has a main variant of each loss, which bears the label of the loss: the variant with the
     defaults, or without one, that with the values of the most runs, of any loss. Of several, it is the one
-    with the fewest changes, then the first by name; a warning says so. The setting then ends with these
-    values, and the other variants are named by what differs from it. Runs that are named so keep their names.
+    with the fewest changes, then the first by name; a warning says so. The column `tuned` then has these
+    values, and the other variants are named by what differs from them. Runs that are named so keep their
+    names.
 
     A run that is there twice, in two folders, counts once: the others are skipped with a warning. Raises
     ValueError if there are no runs.
@@ -40,7 +39,7 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of a setting with the variants named after the main one of each loss."""
-    if TUNED in rows["setting"].iloc[0]:
+    if rows["tuned"].any():
         return rows
     paths = dict(zip(rows["variant"], rows["path"], strict=True))
     values = {variant: variant.partition(", ")[2] for variant in paths}
@@ -50,23 +49,23 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
         return -common[values[variant]], values[variant].count(", ")
 
     names: dict[str, str] = {}
-    tuned: dict[str, list[str]] = {}
+    tuned: dict[str, str] = {}
     for loss in LOSSES.values():
-        of_loss = [variant for variant in paths if variant.partition(", ")[0] == loss.label]
+        of_loss = [variant for variant in paths if loss_of(variant) == loss.label]
         if not of_loss or loss.label in of_loss:
             continue
         first, *others = sorted(of_loss, key=lambda variant: (*rank(variant), variant))
         if others and rank(others[0]) == rank(first):
             words = f"no {loss.label} run has the default parameters, and no variant has the most runs"
             warnings.warn(f"{words}: {loss.label} is {first}", stacklevel=3)
-        tuned.setdefault(values[first], []).append(loss.label)
+        tuned |= dict.fromkeys(of_loss, values[first])
         parameters = {variant: _loss_parameters(paths[variant]) for variant in of_loss}
         for variant, own in parameters.items():
             changed = {name: value for name, value in own.items() if value != parameters[first].get(name)}
             names[variant] = ", ".join([loss.label, *listed(changed)])
-    remarks = [f"{' and '.join(labels)} with {words}" for words, labels in tuned.items()]
-    setting = TUNED.join([rows["setting"].iloc[0], *remarks])
-    return rows.assign(variant=rows["variant"].replace(names), setting=setting)
+    return rows.assign(
+        variant=rows["variant"].replace(names), tuned=rows["variant"].map(tuned).fillna(rows["tuned"])
+    )
 
 
 def _loss_parameters(path: str) -> dict:
@@ -145,7 +144,7 @@ def compare(accuracy: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> pd.Da
     for step in sorted({1, accuracy["time_step"].max()}):
         rows = accuracy[accuracy["time_step"] == step]
         by_seed = rows.pivot(index="seed", columns="variant", values="cumulative")
-        for variant in sorted(by_seed, key=_order):
+        for variant in in_order(by_seed):
             values = by_seed[variant].dropna()
             differences = np.array([])
             if baseline in by_seed and variant != baseline:
@@ -199,7 +198,7 @@ def stale_statistics(accuracy: pd.DataFrame) -> pd.DataFrame:
     """
     runs.one_setting(accuracy)
     found = []
-    for variant in sorted(accuracy["variant"].unique(), key=_order):
+    for variant in in_order(accuracy["variant"].unique()):
         steps = accuracy[accuracy["variant"] == variant].pivot(index="seed", columns="time_step")
         first, last = 1, accuracy["time_step"].max()
         lost = steps["cumulative"][last] - steps["cumulative"][first]
@@ -261,9 +260,4 @@ def _short(row: pd.Series) -> str:
     config = runs.load_run(row["path"]).config
     further = config.setting != f"{config.data_label}, {config.backbone}, T = {config.time_steps}"
     name = f"{'-'.join(words.split())}-{config.backbone}-T{config.time_steps}"
-    return name + (digest(row["setting"].partition(TUNED)[0]) if further else "")
-
-
-def _order(variant: str) -> tuple:
-    labels = [loss.label for loss in LOSSES.values()]
-    return labels.index(variant.split(", ")[0]), len(variant), variant
+    return name + (digest(row["setting"]) if further else "")

@@ -114,7 +114,7 @@ def recalibration_table(stale: pd.DataFrame) -> pd.DataFrame:
 
 def caption(rows: pd.DataFrame, words: str = "") -> str:
     """Return the caption of a table of these runs: their setting, what it shows, and what it mixes."""
-    setting = ", ".join(runs.names.titled_setting(rows))
+    setting = runs.names.setting_in_words(rows)
     return " ".join(text for text in (f"{setting}.", words, mixed(rows)) if text)
 
 

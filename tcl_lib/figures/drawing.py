@@ -143,13 +143,13 @@ def write(
 
 def set_caption(figure: PrintedFigure, table: pd.DataFrame, title: str, *sentences: str) -> None:
     """Give a figure its caption: what it shows, of which data, in which setting, and what it mixes."""
-    data, setting = runs.names.titled_setting(table)
+    data, *setting = *runs.names.titled_setting(table), *runs.names.tuned(table)
     count = table["run"].nunique() if "run" in table else len(table)
     figure.caption = " ".join(
         [
             f"{title} on {data}.",
             *filter(None, sentences),
-            f"Setting: {setting}; {count} run{'s'[: count > 1]}.",
+            f"Setting: {'; '.join(setting)}; {count} run{'s'[: count > 1]}.",
             *filter(None, [mixed(table)]),
         ]
     )

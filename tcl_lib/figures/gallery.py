@@ -13,7 +13,7 @@ from filelock import FileLock
 from tcl_lib.analysis import statistics, tables
 from tcl_lib.figures.drawing import NothingToDraw, write
 from tcl_lib.figures.style import Page, PrintedFigure
-from tcl_lib.runs.names import titled_setting
+from tcl_lib.runs.names import setting_in_words
 from tcl_lib.utils import files
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Gallery:
         Page(preset, width)
         self.settings = statistics.settings(table)
         self.main = {name: statistics.main_variants(rows) for name, rows in self.settings.items()}
-        self.titles = {name: ", ".join(titled_setting(rows)) for name, rows in self.settings.items()}
+        self.titles = {name: setting_in_words(rows) for name, rows in self.settings.items()}
         self.folder, self.preset, self.width = folder, preset, width
         self._read = cache(lambda draw, name: draw.read((self.settings if draw.varies else self.main)[name]))
         gc.freeze()  # the garbage collector skips what is loaded by now: figures take a fifth less time

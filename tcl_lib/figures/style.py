@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from itertools import cycle, groupby
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from matplotlib.textpath import TextPath
 from tcl_lib.config.registry import LOSSES
 from tcl_lib.figures.hover import overlay
 from tcl_lib.figures.text import text_width
+from tcl_lib.runs.names import in_order, loss_of
 from tcl_lib.utils.checks import Positive, checked, one_of
 
 MM = 1 / 25.4  # inches
@@ -237,11 +239,11 @@ def variants(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame, dict]]:
 
     The table has the column variant.
     """
+    losses = {loss.label: loss for loss in LOSSES.values()}
     found = []
-    for loss in LOSSES.values():
-        of_loss = [words for words in table["variant"].unique() if words.split(", ")[0] == loss.label]
-        for index, variant in enumerate(sorted(of_loss, key=lambda words: (len(words), words))):
-            drawn = {"color": loss.colour, "marker": loss.marker, "ls": LINES[index % len(LINES)]}
+    for label, of_loss in groupby(in_order(table["variant"].unique()), loss_of):
+        for variant, line in zip(of_loss, cycle(LINES), strict=False):
+            drawn = {"color": losses[label].colour, "marker": losses[label].marker, "ls": line}
             found.append((variant, table[table["variant"] == variant], drawn))
     return found
 

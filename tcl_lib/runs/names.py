@@ -1,10 +1,11 @@
-"""Names of data and settings as people write them, for captions. Imports no torch."""
+"""Names of data, settings and variants as people write them, for captions. Imports no torch."""
 
 import re
+from collections.abc import Iterable
 
 import pandas as pd
 
-from tcl_lib.config.registry import DATASETS
+from tcl_lib.config.registry import DATASETS, LOSSES
 from tcl_lib.runs.tables import one_setting
 
 TITLES = {name.replace("_", ""): facts.title for name, facts in DATASETS.items()}
@@ -31,3 +32,28 @@ def titled_setting(table: pd.DataFrame) -> tuple[str, str]:
     """
     setting, label = one_setting(table), table["data"].iloc[0]
     return data_title(label), setting.removeprefix(f"{label}, ")
+
+
+def setting_in_words(table: pd.DataFrame) -> str:
+    """Return the one setting of a table's rows: "Digits, convnet, T = 4; TCL with temperature 0.2"."""
+    return "; ".join([", ".join(titled_setting(table)), *tuned(table)])
+
+
+def tuned(table: pd.DataFrame) -> list[str]:
+    """Return what stands behind the labels of tuned losses: "TCL and STCL with temperature 0.2"."""
+    found: dict[str, list[str]] = {}
+    for label, rows in table.groupby(table["variant"].map(loss_of)) if "tuned" in table else ():
+        found.setdefault(rows["tuned"].iloc[0], []).append(label)
+    found.pop("", None)
+    return [f"{' and '.join(in_order(labels))} with {words}" for words, labels in found.items()]
+
+
+def loss_of(variant: str) -> str:
+    """Return the label of the loss of a variant: "TCL" of "TCL, views 2"."""
+    return variant.partition(", ")[0]
+
+
+def in_order(variants: Iterable[str]) -> list[str]:
+    """Return variants in the order of their losses, those with few changes first."""
+    labels = [loss.label for loss in LOSSES.values()]
+    return sorted(variants, key=lambda variant: (labels.index(loss_of(variant)), len(variant), variant))

@@ -17,7 +17,8 @@ from tcl_lib.runs.run import Run, load_run
 from tcl_lib.utils import paths
 from tcl_lib.utils.checks import checked
 
-LABELS = ("name", "path", "data", "setting", "variant", "threads", "processor", "fingerprint")
+# tuned: what the main variant of the loss has instead of the defaults; empty before `statistics.settings`
+LABELS = ("name", "path", "data", "setting", "variant", "tuned", "threads", "processor", "fingerprint")
 # Of a table of runs.
 COLUMNS = (*LABELS, *RunConfig.__dataclass_fields__, *Result.__annotations__)
 
@@ -93,7 +94,7 @@ def select(table: pd.DataFrame, query: str | None) -> pd.DataFrame:
 
 def _row(run: Run) -> dict:
     labels = {"name": run.name, "path": str(run.path), "data": run.config.data_label}
-    labels |= {"setting": run.setting, "variant": run.config.variant}
+    labels |= {"setting": run.setting, "variant": run.config.variant, "tuned": ""}
     labels |= {name: getattr(run, name) for name in ("threads", "processor", "fingerprint")}
     return labels | run.config.to_dict() | run.result
 

@@ -12,7 +12,7 @@ from tcl_lib import runs
 from tcl_lib.analysis import statistics
 from tcl_lib.analysis.statistics import compare, energy_by_layer, t_interval
 from tcl_lib.config import RunConfig
-from tcl_lib.runs import layout
+from tcl_lib.runs import layout, names
 
 
 def accuracy(numbers: dict[str, dict[int, tuple]], setting: str = "digits") -> pd.DataFrame:
@@ -264,8 +264,17 @@ def test_main_variants_are_the_defaults_or_else_the_most_run(made):
         "STCL": 2,  # of temperature 0.2
         "STCL, temperature 0.4": 1,
     }
-    (setting,) = rows["setting"].unique()
-    assert setting.endswith(" test samples; STCL with temperature 0.2")
+    assert names.setting_in_words(rows).endswith(" test samples; STCL with temperature 0.2")
+
+
+def test_main_variants_of_a_folder_whose_name_has_a_semicolon(made):
+    root = made(loss="tcl", temperature=0.2).run_path.parent
+    table = runs.load_runs(root)
+    other = table["setting"].str.replace("digits", "folder (photos; 2024)", regex=False)
+    (rows,) = statistics.settings(table.assign(setting=other, data="folder (photos; 2024)")).values()
+    assert statistics.main_variants(rows)["variant"].to_list() == ["TCL"]
+    assert names.setting_in_words(rows).startswith("photos; 2024, convnet, T = 2")
+    assert names.setting_in_words(rows).endswith(" test samples; TCL with temperature 0.2")
 
 
 def test_where_no_variant_is_the_main_one_the_first_by_name_is_taken_with_a_warning(made):
@@ -317,8 +326,9 @@ def test_variants_are_named_by_what_differs_from_the_main_one(made):
         "STCL",
         "STCL, positives class",
     }
-    (setting,) = rows["setting"].unique()
-    assert setting.endswith("; TCL and STCL with ce term per_step, temporal weight 0.7, temperature 0.2")
+    assert names.setting_in_words(rows).endswith(
+        "; TCL and STCL with ce term per_step, temporal weight 0.7, temperature 0.2"
+    )
 
 
 def test_what_the_varied_runs_share_need_not_be_the_defaults(made):
