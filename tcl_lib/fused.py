@@ -1,7 +1,7 @@
 """Norse's LIF equations for all time steps at once, in a form that torch.compile fuses into one pass.
 
-`neurons.py` has the definition. This file computes the same spikes to the bit when compiled, and the gradient
-whether compiled or not.
+`neurons.py` has the definition. This file computes the same spikes to the bit; compiled for a
+GPU, rounding may differ.
 
 A neuron sees only its own current, so all neurons of a layer form one row in the order of memory: [T, n].
 The state is float32 (float64 for float64) whatever precision the current has: bfloat16 inside autocast.
@@ -32,14 +32,11 @@ class LIFFunction(torch.autograd.Function):
     """Spikes of a layer, [T or 1, B, ...] -> [T, B, ...]. Only the current is kept for the gradient."""
 
     @staticmethod
-    def forward(
-        ctx, current: Tensor, steps: int, constants: Constants, plain: Callable[[Tensor], Tensor] | None
-    ) -> Tensor:
-        """`plain` computes the spikes of a row; None takes the compiled kernels for spikes and gradient."""
-        spikes, ctx.gradient = (kernels if plain else _compiled)(steps, constants)
+    def forward(ctx, current: Tensor, steps: int, constants: Constants, compiled: bool) -> Tensor:
+        spikes, ctx.gradient = (_compiled if compiled else kernels)(steps, constants)
         row, ctx.shape, ctx.order = _as_row(current)
         ctx.save_for_backward(row)
-        return _from_row((plain or spikes)(row), ctx.shape, ctx.order)
+        return _from_row(spikes(row), ctx.shape, ctx.order)
 
     @staticmethod
     @once_differentiable

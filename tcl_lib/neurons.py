@@ -8,7 +8,6 @@ compiled into one pass over memory (`fused.py`).
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -132,8 +131,7 @@ def spikes(neuron: Neuron, current: Tensor, time_steps: int | None = None, compi
     steps = _steps(current, time_steps)
     # Autograd through Norse's steps keeps about ten tensors per step. The hand-written gradient keeps the
     # current alone and equals autograd's within rounding.
-    plain = None if compiled else partial(step_by_step, neuron, time_steps=steps)
-    return LIFFunction.apply(current, steps, neuron.fused, plain)
+    return LIFFunction.apply(current, steps, neuron.fused, compiled)
 
 
 def lif(current: Tensor, decay: float = 0.5, v_th: float = 1.0, **options) -> Tensor:
