@@ -161,3 +161,8 @@ class Spiking(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.neuron.step.__name__}, {self.neuron.parameters}"
+
+
+def spiking_layers(network: nn.Module) -> list[Spiking]:
+    """Return the spiking layers of a network in order of depth."""
+    return [module for module in network.modules() if isinstance(module, Spiking)]

@@ -30,6 +30,7 @@ from tcl_lib.neurons import (
     lif_box_neuron,
     lif_synaptic,
     spikes,
+    spiking_layers,
     step_by_step,
 )
 
@@ -208,7 +209,7 @@ def test_spikes_of_any_neuron_of_norse_are_those_of_its_loop():
 def test_a_convnet_of_another_neuron_spikes_and_learns():
     network = convnet(3, 8, num_classes=5, neuron=adex(v_th=torch.tensor(0.02)), time_steps=6)
     rates = []
-    for layer in (module for module in network.modules() if isinstance(module, Spiking)):
+    for layer in spiking_layers(network):
         layer.register_forward_hook(lambda module, inputs, output: rates.append(output.mean().item()))
     out = network(torch.rand(4, 3, 8, 8))
     assert out.logits.shape == (6, 4, 5)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tcl_lib.neurons import Spiking
+from tcl_lib.neurons import spiking_layers
 
 # 32-bit floating point at 45 nm: Horowitz, ISSCC 2014; 4.6 = 3.7 (multiply) + 0.9 (add).
 MAC_PJ, AC_PJ = 4.6, 0.9
@@ -159,7 +159,7 @@ class FiringRates:
     """
 
     def __init__(self, network: nn.Module):
-        layers = [module for module in network.modules() if isinstance(module, Spiking)]
+        layers = spiking_layers(network)
         self._sums: list[list[Tensor]] = [[] for _ in layers]  # [T] each
         self._earlier: list[Tensor | int] = [0] * len(layers)  # from `load_state`
         self._counts = [0] * len(layers)  # neurons times samples, at a time step

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tcl_lib.neurons import Spiking
+from tcl_lib.neurons import Spiking, spiking_layers
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def _uncompiled(network: nn.Module) -> Iterator[None]:
 
 def compiled_layers(network: nn.Module) -> list[Spiking]:
     """Return the spiking layers whose neurons are compiled."""
-    return [layer for layer in network.modules() if isinstance(layer, Spiking) and layer.compiled]
+    return [layer for layer in spiking_layers(network) if layer.compiled]
 
 
 def first_steps(network: nn.Module, inputs: Tensor, time_steps: int | None = None):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tcl_lib.backbones import SpikingNetwork
-from tcl_lib.neurons import Neuron, Spiking, one_step
+from tcl_lib.neurons import Neuron, Spiking, one_step, spiking_layers
 
 
 class Layer(NamedTuple):
@@ -36,8 +36,7 @@ def trace(network: SpikingNetwork, images: Tensor) -> Trace:
         current = arguments[0]
         layers.append(Layer(spikes, membrane_potentials(layer.neuron, current, len(spikes))))
 
-    modules = [module for module in network.modules() if isinstance(module, Spiking)]
-    hooks = [module.register_forward_hook(see) for module in modules]
+    hooks = [layer.register_forward_hook(see) for layer in spiking_layers(network)]
     try:
         output = network(images)
     finally:

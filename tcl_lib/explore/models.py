@@ -20,7 +20,7 @@ from tcl_lib.analysis.trace import Trace, trace
 from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.data import Data
 from tcl_lib.data.parts import stratified_order
-from tcl_lib.neurons import Spiking
+from tcl_lib.neurons import spiking_layers
 from tcl_lib.runs import Run, layout, load_run
 from tcl_lib.runs.names import data_title
 from tcl_lib.training.build import load_network
@@ -68,7 +68,7 @@ class Model:
     @property
     def layers(self) -> int:
         """The number of spiking layers."""
-        return sum(isinstance(module, Spiking) for module in self.network.modules())
+        return len(spiking_layers(self.network))
 
     @cached_property
     def means(self) -> Tensor:

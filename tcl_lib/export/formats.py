@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._pytree import tree_leaves
 
 from tcl_lib.backbones import ResidualBlock, SpikingNetwork
-from tcl_lib.neurons import Neuron, Spiking
+from tcl_lib.neurons import Neuron, Spiking, spiking_layers
 from tcl_lib.stepwise import State, StepwiseNetwork, check_network
 
 DT = 1e-4  # seconds in a time step: snnTorch knows no other, and SpikingJelly's default
@@ -56,8 +56,8 @@ def to_onnx(network: SpikingNetwork) -> torch.onnx.ONNXProgram:
     Raises ValueError for neurons whose state at rest is not 0, and for another kind of network.
     """
     step = _Step(network)
-    for layer in network.modules():
-        if isinstance(layer, Spiking) and any(part != 0 for part in tree_leaves(layer.neuron.rest)):
+    for layer in spiking_layers(network):
+        if any(part != 0 for part in tree_leaves(layer.neuron.rest)):
             raise ValueError(f"{layer.neuron.step.__name__}: its state at rest is not 0, as ONNX starts with")
     frame = torch.zeros(2, *network.input_shape)
     states = tuple(step.stepwise(frame)[1].neurons)
@@ -206,9 +206,8 @@ class _Sequence(nn.Module):
         super().__init__()
         self.network = copy.deepcopy(network)
         self.network.projection = nn.Identity()
-        for layer in self.network.modules():
-            if isinstance(layer, Spiking):
-                layer.compiled = False  # the program is compiled as a whole
+        for layer in spiking_layers(self.network):
+            layer.compiled = False  # the program is compiled as a whole
         self.eval()
 
     @torch.no_grad()

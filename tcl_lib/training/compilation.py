@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tcl_lib.config import RunConfig
-from tcl_lib.neurons import Spiking, lif
+from tcl_lib.neurons import lif, spiking_layers
 from tcl_lib.utils import paths
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,6 @@ def compile_neurons(network: nn.Module, device: torch.device) -> str | None:
         lif(current, compiled=True).sum().backward()
     except Exception as error:  # of whatever stands between torch and a compiler on this machine
         return " ".join([type(error).__name__, *str(error).split("\n")[:1]])
-    for module in network.modules():
-        if isinstance(module, Spiking):
-            module.compiled = True
+    for layer in spiking_layers(network):
+        layer.compiled = True
     return None

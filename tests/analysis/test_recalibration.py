@@ -17,7 +17,7 @@ from tcl_lib.backbones import SpikingNetwork, TimeDistributed
 from tcl_lib.data import Data, Split
 from tcl_lib.data.parts import stratified_order
 from tcl_lib.fused import kernels
-from tcl_lib.neurons import Spiking, lif, lif_box_neuron
+from tcl_lib.neurons import Spiking, lif, lif_box_neuron, spiking_layers
 
 T = 3
 BATCHES = [40, 40, 40]  # samples each
@@ -123,7 +123,7 @@ def test_recalibrated_leaves_everything_as_it_was(training):
     network.dropout = nn.Dropout()
     network.train(training)
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    neurons = [layer for layer in network.modules() if isinstance(layer, Spiking)]
+    neurons = spiking_layers(network)
     norms[0].momentum = 0.3
     neurons[0].compiled = True
     batches = samples(frames=False).split(BATCHES)

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from tcl_lib.analysis.trace import membrane_potentials, trace
 from tcl_lib.backbones import convnet, resnet19
-from tcl_lib.neurons import SYNAPTIC_LEAK, Spiking, lif_box_neuron, lif_neuron, spikes
+from tcl_lib.neurons import SYNAPTIC_LEAK, lif_box_neuron, lif_neuron, spikes, spiking_layers
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
@@ -47,7 +47,7 @@ def test_trace_sees_every_layer_and_changes_nothing(build):
     seen = trace(network, images)
     assert_close(seen.logits, expected.logits, rtol=0, atol=0)
     assert_close(seen.embeddings, expected.embeddings, rtol=0, atol=0)
-    layers = [module for module in network.modules() if isinstance(module, Spiking)]
+    layers = spiking_layers(network)
     assert len(seen.layers) == len(layers) > 3
     for layer in seen.layers:
         assert layer.spikes.shape == layer.potentials.shape

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from tcl_lib.backbones import convnet, resnet19, vggsnn
 from tcl_lib.export.formats import DT, to_nir
-from tcl_lib.neurons import Spiking, lif_box_neuron, lif_neuron
+from tcl_lib.neurons import Spiking, lif_box_neuron, lif_neuron, spiking_layers
 from tcl_lib.training.whitening import add_whitening, fit_whitening
 
 STEPS = 4
@@ -25,7 +25,7 @@ def read_by(library, graph):
 def spikes_and_potentials(net, images):
     """The spikes of every spiking layer, and the potentials before the reset by a plain loop: [T, B, ...]."""
     seen = []
-    layers = [module for module in net.modules() if isinstance(module, Spiking)]
+    layers = spiking_layers(net)
     for layer in layers:
         layer.register_forward_hook(
             lambda layer, given, spikes: seen.append((layer.neuron.fused, given[0], spikes))

@@ -12,7 +12,7 @@ import torch
 from conftest import too_long
 
 from tcl_lib import train
-from tcl_lib.neurons import Spiking, lif_box_neuron, lif_neuron
+from tcl_lib.neurons import Spiking, lif_box_neuron, lif_neuron, spiking_layers
 from tcl_lib.training import compilation
 from tcl_lib.training.compilation import TIMED_STEPS, Compilation, compile_neurons
 
@@ -65,7 +65,7 @@ def test_compile_neurons_compiles_a_network_whole():
     current = torch.randn(4, 2, 3)
     expected = network(current)
     assert compile_neurons(network, torch.device("cpu")) is None
-    assert [layer.compiled for layer in network.modules() if isinstance(layer, Spiking)] == [True, True]
+    assert [layer.compiled for layer in spiking_layers(network)] == [True, True]
     assert torch.equal(network(current), expected)
 
 
