@@ -14,7 +14,7 @@ def check_duplicates(train: Split, test: Split, paths: Sequence[Path], allow: bo
 
     `paths` are those of the stored samples; `allow` makes the error a warning.
 
-    Raise ValueError that names a file of the test set and one of the training set with the same content.
+    Raises ValueError that names a file of the test set and one of the training set with the same content.
     Warn of files with the same content within a part.
     """
     chosen = torch.cat([train.indices, test.indices]).tolist()

@@ -41,7 +41,7 @@ def load_folder(root: Path, cache: Path, allow_duplicates: bool = False) -> tupl
     Returns:
         The training and the test set, uint8 [N, 3, H, W]; the sorted class names.
 
-    Raise ValueError or FileNotFoundError that names the bad file or folder.
+    Raises ValueError or FileNotFoundError that names the bad file or folder.
     """
     classes = class_names(root)
     train, test = (class_files(root / part, classes, SUFFIXES) for part in ("train", "test"))

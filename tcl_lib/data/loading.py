@@ -14,7 +14,7 @@ def load_data(config: RunConfig, *, download: bool = True) -> Data:
 
     The validation part is the share `validation_fraction` of the training set; `train_size` samples of the
     rest form the training part. Both are stratified and drawn with `seed`. The test set stays whole. What is
-    not there is downloaded, or with `download=False` a FileNotFoundError. Raise ValueError or OSError that
+    not there is downloaded, or with `download=False` a FileNotFoundError. Raises ValueError or OSError that
     names the file or parameter.
     """
     source = pkgutil.resolve_name(f"tcl_lib.data.{DATASETS[config.dataset].source}")

@@ -8,7 +8,7 @@ from pathlib import Path
 def class_names(root: Path) -> list[str]:
     """Return the sorted names of the class folders, which must be the same in train/ and test/.
 
-    Raise ValueError or FileNotFoundError that names the bad folder.
+    Raises ValueError or FileNotFoundError that names the bad folder.
     """
     names = {}
     for part in ("train", "test"):
@@ -33,7 +33,7 @@ def class_names(root: Path) -> list[str]:
 def class_files(folder: Path, classes: list[str], suffixes: Collection[str]) -> list[tuple[Path, int]]:
     """Return every file below train/ or test/ with its class, in a fixed order.
 
-    Raise ValueError that names an empty folder or a file with another suffix.
+    Raises ValueError that names an empty folder or a file with another suffix.
     """
     members = []
     for label, name in enumerate(classes):

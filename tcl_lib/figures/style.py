@@ -180,7 +180,7 @@ class Page:
 def letter(figure: PrintedFigure) -> None:
     """Write (a), (b) and so on before the titles of the panels, if there are several."""
     for index, axis in enumerate(figure.panels if len(figure.panels) > 1 else []):
-        mark = f"({chr(ord('a') + index)})" if index < 26 else f"({index + 1})"
+        mark = f"({ALPHABET[index]})" if index < 26 else f"({index + 1})"
         title, maths = axis.get_title(), axis.title.get_parse_math()
         axis.set_title("")
         axis.set_title(f"{mark} {title}".strip(), loc="left", parse_math=maths)
@@ -211,8 +211,8 @@ def legend(figure: Figure, handles: list, maths: bool = False, **options) -> Non
     labels = [handle.get_label() for handle in handles]
     size = plt.rcParams["legend.fontsize"]
     widest = max(map(text_width, labels), default=0)
-    letter = TextPath((0, 0), ALPHABET, size=size).get_extents().width / len(ALPHABET)  # in points
-    letters = 72 / letter * figure.get_figwidth()
+    letter_width = TextPath((0, 0), ALPHABET, size=size).get_extents().width / len(ALPHABET)  # in points
+    letters = 72 / letter_width * figure.get_figwidth()
     columns = max(1, min(len(handles), int(letters / (widest + 6))))
     rows = -(-len(handles) // columns)
     columns = -(-len(handles) // rows)  # of the same number of rows, the most even

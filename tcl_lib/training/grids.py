@@ -45,6 +45,7 @@ def grid(**parameters: Any) -> list[RunConfig]:
     Combinations that differ only in parameters without effect (ce at two temperatures) are one run, and one
     that is another loss (ce with a contrastive term) is that loss. All combinations of a seed come before the
     next seed, so that an interrupted grid compares all losses.
+
     Raises ValueError for a value that is not a list, and for what `RunConfig` refuses.
     """
     for name in parameters:
@@ -67,7 +68,7 @@ def grid(**parameters: Any) -> list[RunConfig]:
         config = _valid(combination)
         effective |= set(RunConfig.__dataclass_fields__) - without_effect(vars(config)).keys()
         distinct.setdefault(json.dumps(config.identity()), config)
-    for name in set(combination) - effective:  # without effect in every run
+    for name in sorted(set(combination) - effective):  # without effect in every run
         for value in lists.get(name, [combination[name]]):
             if value != RunConfig.default(name):
                 raise ValueError(f"{name}={value!r}: has no effect with {without_effect(vars(config))[name]}")

@@ -50,7 +50,7 @@ DAMAGED = (
 def parse_aedat4(content: bytes) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the events of the first event stream, EVENT [N], and the sensor's (width, height).
 
-    Raise ValueError that says what is wrong with the file.
+    Raises ValueError that says what is wrong with the file.
     """
     if not content.startswith(MAGIC):
         raise ValueError(f"is not AEDAT 4.0, it starts with {content[: len(MAGIC)]!r}")

@@ -49,7 +49,7 @@ class Recording(Protocol):
     identity: list  # JSON; differs when the events could differ
 
     def read(self) -> Events:
-        """Return the events. Raise ValueError that names the recording if it is bad."""
+        """Return the events. Raises ValueError that names the recording if it is bad."""
 
     def content_hash(self) -> bytes:
         """Return the SHA-256 of what the recording is read from."""
@@ -84,7 +84,7 @@ def cached_frames(
 ) -> Frames:
     """Return the frames of all recordings (see `count_frames`), which must have one sensor size.
 
-    One process makes the frames while others wait for it. Raise ValueError for a bad recording unless
+    One process makes the frames while others wait for it. Raises ValueError for a bad recording unless
     `skip_bad` is set, and OSError if the frames can neither be written nor held in memory.
     """
     key = json.dumps([FORMAT, time_steps, frame_by, [recording.identity for recording in recordings]])
@@ -175,7 +175,7 @@ def _store(
 ) -> tuple[dict, np.ndarray]:
     """Write the frames to a file, or where that is not possible to memory; return as `_make` does.
 
-    Raise OverflowError if a count does not fit.
+    Raises OverflowError if a count does not fit.
     """
     path, size = folder / f"{FRAMES}.tmp", math.prod(shape) * np.dtype(dtype).itemsize
     try:
@@ -212,7 +212,7 @@ def _write(
     count: Callable,
     skip_bad: bool,
 ) -> dict:
-    """Write all frames and return their description. Raise OverflowError if a count does not fit."""
+    """Write all frames and return their description. Raises OverflowError if a count does not fit."""
     log.info("making the frames of %d recordings, once", len(recordings))
     bad, hashes, checksum = [], [], 0
     missing = np.zeros(shape[1:], dtype), bytes(hashlib.sha256().digest_size)  # of a bad recording
@@ -246,7 +246,7 @@ def _write(
 def _count(recording: Recording, shape: tuple, frame_by: str, first: str) -> tuple[np.ndarray, bytes] | str:
     """Return the frames of a recording in the smallest type and its hash, or what is wrong with it.
 
-    Raise ValueError if its sensor size is not that of the `first` or a count needs more than two bytes.
+    Raises ValueError if its sensor size is not that of the `first` or a count needs more than two bytes.
     """
     events = _events(recording)
     if isinstance(events, str):

@@ -38,7 +38,7 @@ def find_folder(root: Path, name: str, parts: Iterable[str]) -> Path | None:
 
 
 def list_recordings(folder: Path, suffixes: tuple[str, ...], skip_bad: bool) -> list[Path]:
-    """Return the recordings in a folder, sorted by name. Raise ValueError for an empty one unless skipped."""
+    """Return a folder's recordings, sorted by name. Raises ValueError for an empty one unless skipped."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     paths = [path for path in paths if belongs(path) and path.suffix.lower() in suffixes]
     for path in paths:
@@ -50,7 +50,7 @@ def list_recordings(folder: Path, suffixes: tuple[str, ...], skip_bad: bool) -> 
 def order_by_number(folder: Path, paths: Sequence[Path], name: str, count: int) -> list[Path]:
     """Return the recordings of a class of DVS-CIFAR10, ordered by the numbers in their names.
 
-    `name` is a pattern for a file's name whose group is its number, below `count`. Raise ValueError that
+    `name` is a pattern for a file's name whose group is its number, below `count`. Raises ValueError that
     names a file that does not belong, or a number that is missing or there twice.
     """
     numbered = {}
@@ -78,7 +78,7 @@ def fetch(dataset: str, name: str, target: Path, download: bool, **part: bool) -
     """Download and unpack a dataset, or the part with the target's name, with tonic.
 
     It is unpacked to a folder beside the target, which is renamed when it is complete. After an interrupted
-    download, a complete archive is unpacked again, and an incomplete one is downloaded again. Raise
+    download, a complete archive is unpacked again, and an incomplete one is downloaded again. Raises
     FileNotFoundError if `download` is False.
     """
     if not download:

@@ -64,7 +64,7 @@ def read_recording(path: Path, sensor_size: tuple[int, int] | None = None) -> Ev
         sensor_size: (width, height). Required for .npz; .bin and .bs2 default to N-MNIST's 34 x 34. The other
             formats store it, and a different value is an error.
 
-    Raise ValueError that names the file and what is wrong with it.
+    Raises ValueError that names the file and what is wrong with it.
     """
     try:
         if path.suffix.lower() not in READERS:
