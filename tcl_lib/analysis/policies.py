@@ -155,8 +155,8 @@ def logits_of(run: Run) -> dict[str, np.ndarray]:
     try:
         return run.logits
     except FileNotFoundError as lost:
-        from tcl_lib.analysis.comparison import data_of
         from tcl_lib.analysis.evaluation import predict, stored_logits  # torch, for this alone
+        from tcl_lib.analysis.run_data import data_of
 
         try:
             network, data = run.model(), data_of(run)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
-from tcl_lib.analysis.comparison import data_of
 from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
+from tcl_lib.analysis.run_data import data_of
 from tcl_lib.data import Data
 from tcl_lib.data.corruptions import OF_EVENTS, OF_IMAGES, Corruption, corrupted
 from tcl_lib.data.parts import Split

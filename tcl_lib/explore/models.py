@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tcl_lib.analysis.comparison import data_of
 from tcl_lib.analysis.policies import POLICIES, mean_logits, stopping_steps
+from tcl_lib.analysis.run_data import data_of
 from tcl_lib.analysis.trace import Trace, trace
 from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.data import Data

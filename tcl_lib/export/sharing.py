@@ -8,7 +8,7 @@ from pathlib import Path
 import nir
 import yaml
 
-from tcl_lib.analysis.comparison import data_of
+from tcl_lib.analysis.run_data import data_of
 from tcl_lib.config import registry
 from tcl_lib.export.formats import to_nir
 from tcl_lib.runs import Run, layout, load_run

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from tcl_lib import runs
-from tcl_lib.analysis import comparison
+from tcl_lib.analysis import run_data
 from tcl_lib.config import RunConfig
 from tcl_lib.config.registry import LOSS_PARAMETERS, import_plugin
 from tcl_lib.config.rules import without_effect
@@ -95,7 +95,7 @@ def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -
     A run that fails is named in a warning and does not stop the others. Raises RuntimeError where none is
     finished.
     """
-    comparison.forget_data()
+    run_data.forget_data()
     rows: dict[str, pd.DataFrame] = {}
     failed: list[str] = []
     for number, (config, result) in enumerate(_results(configs, executor), start=1):
@@ -179,7 +179,7 @@ def _train(config: RunConfig) -> str:
     with _alone:
         finished = life.find_finished(config)
         if finished is not None:
-            comparison.check_data(finished, config)
+            run_data.check_data(finished, config)
             return "was finished"
         from tcl_lib.training.loop import train  # torch is loaded where something is to be trained
 

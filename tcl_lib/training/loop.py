@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from tcl_lib.analysis import comparison
+from tcl_lib.analysis import run_data
 from tcl_lib.analysis.activity import FiringRates, mean_rates
 from tcl_lib.analysis.evaluation import evaluate, predict, stepwise_accuracy
 from tcl_lib.config import RunConfig
@@ -77,8 +77,8 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
 
 def _shown(finished: Run, config: RunConfig, verbose: bool) -> Run:
     """Compare a finished run with its data and return it."""
-    comparison.forget_data()
-    comparison.check_data(finished, config)
+    run_data.forget_data()
+    run_data.check_data(finished, config)
     if verbose:
         kept = (finished.path / layout.CHECKPOINT).exists()
         log.info(

@@ -2,7 +2,7 @@
 
 import torch
 
-from tcl_lib.analysis import comparison
+from tcl_lib.analysis import run_data
 from tcl_lib.analysis.evaluation import Evaluation
 from tcl_lib.backbones import SpikingNetwork
 from tcl_lib.config import RunConfig
@@ -17,7 +17,7 @@ def description(config: RunConfig, data: Data, network: SpikingNetwork, device: 
     return {
         "parameters": config.to_dict(),
         "code": config.code,
-        "data": comparison.describe_data(data),
+        "data": run_data.describe_data(data),
         "network_parameters": sum(p.numel() for p in network.parameters()),
         "versions": versions(),
         "git_commit": git_commit(),

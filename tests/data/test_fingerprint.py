@@ -10,9 +10,9 @@ import torch
 from conftest import save_image
 
 from tcl_lib import RunConfig, load_data, train
-from tcl_lib.analysis.comparison import data_of
 from tcl_lib.analysis.policies import logits_of
 from tcl_lib.analysis.robustness import robustness
+from tcl_lib.analysis.run_data import data_of
 from tcl_lib.explore.models import load_models
 from tcl_lib.export.sharing import card
 from tcl_lib.runs import layout, load_run, load_runs

@@ -1,4 +1,4 @@
-"""Comparing a finished run with its data before it is shown. Loads torch only where data are loaded."""
+"""The data of a finished run, and whether they are still the same. Loads torch only where data are loaded."""
 
 import json
 import logging
