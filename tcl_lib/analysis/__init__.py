@@ -1,6 +1,6 @@
 """What is measured on a trained network, and what is computed from tables of runs.
 
-Loaded when used: `claims`, `run_data`, `policies`, `similarity`, `statistics`, `tables` and `tsne` import
+Loaded when used: `claims`, `policies`, `run_data`, `similarity`, `statistics`, `tables` and `tsne` import
 no torch.
 """
 

@@ -11,10 +11,13 @@ This is an estimate of the arithmetic only. It can compare losses and time steps
 Shapes: T time steps, B batch.
 """
 
+from typing import Self
+
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from tcl_lib.neurons import spiking_layers
 
@@ -22,7 +25,20 @@ from tcl_lib.neurons import spiking_layers
 MAC_PJ, AC_PJ = 4.6, 0.9
 
 
-class SynapticOperations:
+class _Counter:
+    """Context manager whose hooks count in forward passes, and are removed at its end."""
+
+    _hooks: list[RemovableHandle]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+class SynapticOperations(_Counter):
     """Context manager that counts the operations of convolutions and linear layers in forward passes.
 
     The first layer receives pixels or event counts. It needs a multiply-accumulate for each input that is not
@@ -100,13 +116,6 @@ class SynapticOperations:
                 )
         return pd.DataFrame(rows)
 
-    def __enter__(self) -> "SynapticOperations":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
 
 def fan_out(layer: nn.Conv2d | nn.Linear, shape: tuple[int, ...]) -> Tensor:
     """Return the number of weights that use each input of a layer: float32 [*shape], as one sample's input.
@@ -152,7 +161,7 @@ def size_and_rates(network: nn.Module, images: Tensor) -> str:
     return f"{count:,} parameters; firing rates, layer by layer: {rates}"
 
 
-class FiringRates:
+class FiringRates(_Counter):
     """Context manager that counts spikes in forward passes; rates are in spikes per neuron and time step.
 
     The layers are in order of depth.
@@ -177,9 +186,10 @@ class FiringRates:
 
     def by_step(self) -> pd.DataFrame:
         """Return a row for each layer and time step: layer and time_step (from 1), firing_rate."""
+        per_layer = (total / count for total, count in zip(self._totals(), self._counts, strict=True))
         rows = [
             {"layer": layer, "time_step": step, "firing_rate": rate}
-            for layer, rates in enumerate(self._rates(), start=1)
+            for layer, rates in enumerate(per_layer, start=1)
             for step, rate in enumerate(rates.tolist(), start=1)
         ]
         return pd.DataFrame(rows)
@@ -196,17 +206,7 @@ class FiringRates:
         """Continue from a saved state; the sums are exact because they count spikes."""
         self._earlier, self._counts = list(state["sums"]), list(state["counts"])
 
-    def _rates(self) -> list[Tensor]:
-        return [total / count for total, count in zip(self._totals(), self._counts, strict=True)]
-
     def _totals(self) -> list[Tensor]:
         """Return the spikes by time step, float64 [T] for each layer."""
         seen = [torch.stack(sums).cpu().double().sum(0) if sums else 0 for sums in self._sums]
         return [earlier + now for earlier, now in zip(self._earlier, seen, strict=True)]
-
-    def __enter__(self) -> "FiringRates":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for hook in self._hooks:
-            hook.remove()

@@ -29,7 +29,7 @@ from tcl_lib.training.build import build_network, build_optimizer, learning_rate
 from tcl_lib.training.compilation import Compilation
 from tcl_lib.training.interruption import Interruption
 from tcl_lib.training.processes import Processes
-from tcl_lib.training.state import State
+from tcl_lib.training.state import Progress, State
 from tcl_lib.training.step import forward_and_backward
 from tcl_lib.training.sums import Sums
 from tcl_lib.training.whitening import SAMPLES, fit_whitening
@@ -149,7 +149,8 @@ class _Training:
         self.samples = placed(data.train, device, config.data_on_device)
         self.steps = steps_per_epoch(data, config)
         self.batch_size = config.batch_size // group.count  # in this process
-        self.firing: FiringRates | None = None  # open during an epoch
+        self.firing: FiringRates | None = None  # of the epoch under way, as the sums are
+        self.sums: Sums | None = None
         self.validation: Tensor | None = None  # logits of the last epoch
         description = records.description(config, data, network, device)
         self.state = State(path, description, network, optimizer)
@@ -164,7 +165,7 @@ class _Training:
         self.saved = time.monotonic()
 
     @property
-    def progress(self):
+    def progress(self) -> Progress:
         return self.state.progress
 
     def train(self) -> None:
