@@ -14,9 +14,9 @@ from tcl_lib.config.run_config import RunConfig
 from tcl_lib.utils import checks, source
 
 # Names that a function must not take: columns of tables, and the terms that are there.
-TAKEN = ("epoch", "loss", "lr", "seconds", "data", "run", "setting", "variant", "seed", "time_steps")
-TAKEN += ("events", "threads", "processor", "fingerprint", "firing_rate", "cross_entropy", "train_accuracy")
-TAKEN += (*CE_TERMS, *TEMPORAL_TERMS)
+TAKEN = ("epoch", "loss", "lr", "seconds", "data", "run", "setting", "variant", "tuned", "seed")
+TAKEN += ("time_steps", "events", "threads", "processor", "fingerprint", "firing_rate")
+TAKEN += ("cross_entropy", "train_accuracy", *CE_TERMS, *TEMPORAL_TERMS)
 # What every backbone is called with.
 ARGUMENTS = ("channels", "image_size", "num_classes", "neuron", "time_steps", "projection_dim")
 
