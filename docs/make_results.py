@@ -109,15 +109,18 @@ def longer(rows: Rows) -> pd.DataFrame:
 def own_rate(rows: Rows) -> pd.DataFrame:
     """Return the losses on CIFAR-10 (JPEG), which share rate and decay, compared with CE at its own."""
     others = rows["CIFAR-10 (JPEG)"]
-    own = load_runs(REFERENCE / "own-rate").assign(variant=OWN_RATE, setting=others["setting"].iloc[0])
+    own = load_runs(REFERENCE / "own-rate").assign(
+        variant=OWN_RATE, tuned="", setting=others["setting"].iloc[0]
+    )
     return claim({"CIFAR-10 (JPEG)": pd.concat([others, own])}, claims.accuracy, OWN_RATE, LABELS)
 
 
 def positives(rows: Rows) -> pd.DataFrame:
-    """Return STCL with other positives and without negatives; on CIFAR-10 (JPEG), in the short runs."""
+    """Return STCL with other positives and without negatives; on CIFAR-10 (JPEG), in short runs."""
     words = (f"positives {names}" for names in ("class+time", "class", "time", "view"))
     variants = [f"STCL, {change}" for change in (*words, "negatives False")]
-    return claim({"short runs": load_runs(REFERENCE / "positives"), **rows}, ends, "STCL", variants)
+    short = claim({"short": load_runs(REFERENCE / "positives")}, ends, "STCL", variants)
+    return pd.concat([short.assign(data="CIFAR-10 (JPEG), 2 epochs"), claim(rows, ends, "STCL", variants)])
 
 
 def claim(rows: Rows, measure: Callable, baseline: str, variants: list[str] | None = None) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Norse's LIF equations for all time steps at once, in a form that torch.compile fuses into one pass.
 
-`neurons.py` has the definition. This file computes the same spikes to the bit; compiled for a
-GPU, rounding may differ.
+`neurons.py` has the definition. This file computes the same spikes to the bit; compiled for a GPU,
+rounding may differ.
 
 A neuron sees only its own current, so all neurons of a layer form one row in the order of memory: [T, n].
 The state is float32 (float64 for float64) whatever precision the current has: bfloat16 inside autocast.
@@ -67,8 +67,8 @@ def kernels(steps: int, constants: Constants) -> Kernels:
     """
     leak, v_th, synaptic_leak = constants
 
-    def membrane(current: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return for every step the potential before the reset, and whether the neuron fires."""
+    def membrane(current: Tensor, keep_v: bool = True) -> list[tuple[Tensor | None, Tensor]]:
+        """Return for every step the potential before the reset, if kept, and whether the neuron fires."""
         v = torch.zeros_like(current[0], dtype=torch.promote_types(current.dtype, torch.float32))
         kept = None  # what is left of the synaptic current
         result = []
@@ -79,12 +79,13 @@ def kernels(steps: int, constants: Constants) -> Kernels:
                 kept = i - synaptic_leak * i
             v = v + leak * (i - v)
             fires = v > v_th
-            result.append((v, fires))
+            result.append((v if keep_v else None, fires))
             v = torch.where(fires, 0.0, v)
         return result
 
     def spikes(current: Tensor) -> Tensor:
-        return torch.stack([torch.where(fires, 1.0, 0.0).to(current.dtype) for _, fires in membrane(current)])
+        found = membrane(current, keep_v=False)
+        return torch.stack([torch.where(fires, 1.0, 0.0).to(current.dtype) for _, fires in found])
 
     def gradient(current: Tensor, upstream: Tensor) -> Tensor:
         """With the triangle s'[t] = max(0, 1 - |v[t] - v_th|), from the last step to the first:

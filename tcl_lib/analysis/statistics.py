@@ -39,7 +39,7 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of a setting with the variants named after the main one of each loss."""
-    if rows["tuned"].any():
+    if "tuned" in rows and rows["tuned"].notna().all():
         return rows
     paths = dict(zip(rows["variant"], rows["path"], strict=True))
     values = {variant: variant.partition(", ")[2] for variant in paths}
@@ -63,9 +63,8 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
         for variant, own in parameters.items():
             changed = {name: value for name, value in own.items() if value != parameters[first].get(name)}
             names[variant] = ", ".join([loss.label, *listed(changed)])
-    return rows.assign(
-        variant=rows["variant"].replace(names), tuned=rows["variant"].map(tuned).fillna(rows["tuned"])
-    )
+    values = rows["variant"].map(tuned).fillna("")
+    return rows.assign(variant=rows["variant"].replace(names), tuned=values)
 
 
 def _loss_parameters(path: str) -> dict:

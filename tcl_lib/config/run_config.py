@@ -72,7 +72,7 @@ class RunConfig:
         data_on_device: keep the training samples in the memory of a GPU where they fit.
         devices: GPUs that share every batch, a process each; on a CPU the number of processes.
         num_nodes: machines with so many devices each; torchrun or srun starts the run on them.
-        strategy: how devices share gradients; not auto for a backbone with parameters left unused.
+        strategy: auto and ddp share gradients; the third is for a backbone with parameters left unused.
         sync_batch_norm: batch norm over the batch of all devices; False for each device its own part.
         seed: random seed of validation split, initial weights, order and augmentation.
         checkpoint_minutes: minutes of training between two checkpoints inside an epoch.
@@ -143,7 +143,7 @@ class RunConfig:
     data_on_device: bool = True
     devices: checks.AtLeast1 = 1
     num_nodes: checks.AtLeast1 = 1
-    strategy: Literal["auto", "ddp_find_unused_parameters_true"] = "auto"
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
     sync_batch_norm: bool = True
     seed: checks.Seed = 0
     # output

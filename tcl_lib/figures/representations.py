@@ -124,7 +124,7 @@ def accuracy_by_similarity(
     to_last = similarity[last & same & earlier][["run", "time_step", "value"]]
     table = accuracy.merge(to_last, on=["run", "time_step"])
     if table.empty:
-        raise NothingToDraw("the similarity of earlier steps and the last needs time_steps=2 or more")
+        raise NothingToDraw("no similarity of an earlier step to the last: it needs time_steps=2 or more")
     figure, axes = page.panels(2, height=52, sharey=True)
     shown = {"cumulative": "first $t$ steps", "instantaneous": "step $t$ alone"}
     for axis, (column, name) in zip(axes, shown.items(), strict=True):

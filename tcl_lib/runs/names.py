@@ -41,11 +41,14 @@ def setting_in_words(table: pd.DataFrame) -> str:
 
 def tuned(table: pd.DataFrame) -> list[str]:
     """Return what stands behind the labels of tuned losses: "TCL and STCL with temperature 0.2"."""
-    found: dict[str, list[str]] = {}
-    for label, rows in table.groupby(table["variant"].map(loss_of)) if "tuned" in table else ():
-        found.setdefault(rows["tuned"].iloc[0], []).append(label)
-    found.pop("", None)
-    return [f"{' and '.join(in_order(labels))} with {words}" for words, labels in found.items()]
+    if "tuned" not in table:
+        return []
+    rows = table.drop_duplicates("variant").dropna(subset="tuned")
+    values = dict(zip(rows["variant"], rows["tuned"], strict=True))
+    found: dict[str, dict[str, None]] = {}
+    for variant in in_order(variant for variant, words in values.items() if words):
+        found.setdefault(values[variant], {})[loss_of(variant)] = None
+    return [f"{' and '.join(labels)} with {words}" for words, labels in found.items()]
 
 
 def loss_of(variant: str) -> str:

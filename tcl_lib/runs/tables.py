@@ -17,7 +17,7 @@ from tcl_lib.runs.run import Run, load_run
 from tcl_lib.utils import paths
 from tcl_lib.utils.checks import checked
 
-# tuned: what the main variant of the loss has instead of the defaults; empty before `statistics.settings`
+# tuned: what the main variant of the loss has instead of the defaults; None before `statistics.settings`
 LABELS = ("name", "path", "data", "setting", "variant", "tuned", "threads", "processor", "fingerprint")
 # Of a table of runs.
 COLUMNS = (*LABELS, *RunConfig.__dataclass_fields__, *Result.__annotations__)
@@ -94,7 +94,7 @@ def select(table: pd.DataFrame, query: str | None) -> pd.DataFrame:
 
 def _row(run: Run) -> dict:
     labels = {"name": run.name, "path": str(run.path), "data": run.config.data_label}
-    labels |= {"setting": run.setting, "variant": run.config.variant, "tuned": ""}
+    labels |= {"setting": run.setting, "variant": run.config.variant, "tuned": None}
     labels |= {name: getattr(run, name) for name in ("threads", "processor", "fingerprint")}
     return labels | run.config.to_dict() | run.result
 
@@ -103,7 +103,7 @@ def distinct(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a table of runs without those of a run in a second folder; a warning names these."""
     if not len(table):
         return table
-    run = ["setting", "variant", "seed"]
+    run = list(table.columns.intersection(["setting", "variant", "tuned", "seed"]))
     again = table.duplicated(run)
     other = again & ~table.duplicated([*run, *table.columns.intersection(["fingerprint"])])
     for row, differs in zip(table[again].itertuples(), other[again], strict=True):
@@ -113,13 +113,21 @@ def distinct(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_setting(table: pd.DataFrame) -> str:
-    """Return the setting of all rows of a table. Raises ValueError where they differ in it."""
+    """Return the setting of all rows of a table.
+
+    Raises ValueError where they differ in it, or where a variant was named after different tuned values.
+    """
     settings = sorted(table["setting"].unique()) if len(table) else []
     if len(settings) != 1:
         raise ValueError(
             f"runs of {len(settings)} settings, {'; '.join(settings)}:"
             " only runs of one can be averaged or compared"
         )
+    values = table.groupby("variant")["tuned"].unique() if "tuned" in table else {}
+    for variant, found in values.items():
+        if len(found) > 1:
+            words = " and ".join(one or "the defaults" for one in found)
+            raise ValueError(f"{variant} stands for {words}: name all runs in one `statistics.settings`")
     return settings[0]
 
 
@@ -136,7 +144,7 @@ def gather(
     tables, without = [], []
     for row in distinct(table(found)).itertuples():
         labels = {"run": row.name, "seed": row.seed, "time_steps": row.time_steps}
-        labels |= {name: getattr(row, name) for name in LABELS[2:]}
+        labels |= {name: getattr(row, name, None) for name in LABELS[2:]}
         try:
             run = load_run(row.path)
             labels["events"] = run.config.events

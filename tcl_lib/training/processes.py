@@ -183,7 +183,7 @@ class Processes:
         """Lightning's, with the device of this process."""
         config, options = self._config, {"devices": 1}
         if self.count > 1:
-            unused = config.strategy != "auto"
+            unused = config.strategy == "ddp_find_unused_parameters_true"
             options = {"devices": config.devices, "num_nodes": config.num_nodes, "plugins": [environment()]}
             # Buffers, which are those of batch norm, are shared once an epoch (`overwrite`).
             options["strategy"] = DDPStrategy(broadcast_buffers=False, find_unused_parameters=unused)

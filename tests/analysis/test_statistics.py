@@ -307,6 +307,26 @@ def test_settings_of_named_runs_are_the_same(made):
     assert set(views["variant"]) == {"CE", "TCL, views 2"}  # not named after themselves
 
 
+def test_named_runs_keep_their_names_without_the_main_variant(made):
+    root = made(loss="tcl").run_path.parent
+    made(loss="tcl", temperature=0.5)
+    made(loss="stcl", temperature=0.2)
+    made(loss="ce")
+    (rows,) = statistics.settings(runs.load_runs(root)).values()
+    (some,) = statistics.settings(rows[rows["variant"] != "TCL"]).values()
+    assert set(some["variant"]) == {"CE", "TCL, temperature 0.5", "STCL"}
+
+
+def test_runs_named_after_other_values_are_not_averaged(made):
+    root = made(loss="tcl", temperature=0.2).run_path.parent
+    (one,) = statistics.settings(runs.load_runs(root)).values()
+    made(loss="tcl", temperature=0.5, seed=1)
+    (other,) = statistics.settings(runs.load_runs(root).query("seed == 1")).values()
+    assert set(one["variant"]) == set(other["variant"]) == {"TCL"}
+    with pytest.raises(ValueError, match=r"^TCL stands for temperature 0\.2 and temperature 0\.5: name"):
+        runs.one_setting(pd.concat([one, other]))
+
+
 def test_variants_are_named_by_what_differs_from_the_main_one(made):
     tuned = {"ce_term": "per_step", "temporal_weight": 0.7, "temperature": 0.2}
     root = made(loss="tcl", **tuned).run_path.parent

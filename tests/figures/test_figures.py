@@ -389,7 +389,7 @@ def test_figures_of_similarity_refuse_other_measures_and_relations(draw, options
 def test_accuracy_by_similarity_needs_two_time_steps():
     first = [table[table["time_step"] == 1] for table in (gathered(), similarities())]
     first[1] = first[1][first[1]["other_step"] == 1].assign(time_steps=1)
-    with pytest.raises(figures.NothingToDraw, match="needs time_steps=2 or more"):
+    with pytest.raises(figures.NothingToDraw, match="it needs time_steps=2 or more"):
         figures.accuracy_by_similarity.draw(first)
 
 
