@@ -1,7 +1,6 @@
 """`Run`: a finished run, read from its folder. Imports no torch."""
 
 import io
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -146,7 +145,7 @@ def load_run(path: str | Path) -> Run:
 
     Raises FileNotFoundError where there is none, ValueError where it is not finished or not readable.
     """
-    path = find_folder(path)
+    path = paths.existing(path, "the folder of a run")
     if not (path / layout.CONFIG).exists():
         raise FileNotFoundError(f"{path}: is not a run, it holds no {layout.CONFIG}")
     if not (path / layout.RESULT).exists():
@@ -170,15 +169,3 @@ def _arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     if len(first) != 3 or any(shape != first[1:2] for shape in others):
         raise Damaged(f"{path}: is damaged (arrays of shapes {[first, *others]}){layout.repair(path)}")
     return found
-
-
-def find_folder(path: str | Path) -> Path:
-    """Return a run's folder; a relative path starts here or at `utils.paths.home`.
-
-    Raises FileNotFoundError where there is no such folder.
-    """
-    path = Path(os.path.expanduser(path))
-    path = path if path.exists() else paths.home() / path
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: is not the folder of a run")
-    return path

@@ -1,7 +1,6 @@
 """Tables of many runs. Imports no torch."""
 
 import difflib
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterable
@@ -31,11 +30,7 @@ def load_runs(root: str | Path | None = None) -> pd.DataFrame:
     An unfinished or damaged run is skipped with a warning that names it. A relative root starts here or at
     `utils.paths.home`. Raises FileNotFoundError where there is no such folder.
     """
-    root = paths.absolute("runs") if root is None else Path(os.path.expanduser(root))
-    if not root.is_dir():
-        root = paths.home() / root
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root}: is not a folder of runs")
+    root = paths.existing(paths.absolute("runs") if root is None else root, "a folder of runs")
     rows = []
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
         try:
@@ -49,7 +44,7 @@ def load_runs(root: str | Path | None = None) -> pd.DataFrame:
 
 
 def table(found: Run | Iterable[Run] | pd.DataFrame) -> pd.DataFrame:
-    """Return one row a run: name, path, data, setting, variant, threads, processor, fingerprint,
+    """Return one row a run: name, path, data, setting, variant, tuned, threads, processor, fingerprint,
     parameters and results.
 
     Runs of one setting may be compared. Those of one setting and one variant differ only in the seed and may

@@ -23,7 +23,6 @@ from tcl_lib.data import load_data, training_batches
 from tcl_lib.data.batches import part_of, placed, steps_per_epoch
 from tcl_lib.losses import ce
 from tcl_lib.runs import Run, checkpoints, contents, layout, life, load_run
-from tcl_lib.runs.run import find_folder
 from tcl_lib.training import batchnorm, health, processes, records
 from tcl_lib.training.build import build_network, build_optimizer, learning_rate
 from tcl_lib.training.compilation import Compilation
@@ -33,6 +32,7 @@ from tcl_lib.training.state import Progress, State
 from tcl_lib.training.step import forward_and_backward
 from tcl_lib.training.sums import Sums
 from tcl_lib.training.whitening import SAMPLES, fit_whitening
+from tcl_lib.utils import paths
 from tcl_lib.utils.devices import find_device, gpu_settings, keep_freed_memory, threads, use_threads
 from tcl_lib.utils.files import Damaged
 from tcl_lib.utils.progress import progress_bar
@@ -95,7 +95,7 @@ def measure_again(path: str | Path) -> Run:
     This is the repair of a run whose files were lost or damaged. Raises FileNotFoundError where there is no
     checkpoint, ValueError where it is damaged or of another run, or where the run is not finished.
     """
-    path = find_folder(path)
+    path = paths.existing(path, "the folder of a run")
     file = path / layout.CHECKPOINT
     checkpoint = checkpoints.load(file)
     config = contents.config_of(checkpoint["description"], file)

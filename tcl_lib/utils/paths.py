@@ -30,6 +30,18 @@ def absolute(folder: str | Path) -> Path:
     return Path(os.path.normpath(home() / os.path.expanduser(folder)))
 
 
+def existing(folder: str | Path, what: str) -> Path:
+    """Return a folder that exists; a relative path starts here or at `home`.
+
+    Raises FileNotFoundError where there is none: "<folder>: is not <what>".
+    """
+    here = Path(os.path.expanduser(folder))
+    for path in (here, home() / here):
+        if path.is_dir():
+            return path
+    raise FileNotFoundError(f"{path}: is not {what}")
+
+
 def relative(path: Path) -> str:
     """Return an absolute path relative to `home` where it lies inside, with forward slashes."""
     return (path.relative_to(home()) if path.is_relative_to(home()) else path).as_posix()
