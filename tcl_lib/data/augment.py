@@ -56,16 +56,8 @@ def erase_square(images: Tensor, side: int, draws: Draws) -> Tensor:
 
     The centre of the square may be any pixel, so that parts of it may lie outside: [B, C, H, W].
     """
-    height, width = images.shape[-2:]
-
-    def covered(size: int) -> Tensor:
-        first = draws.integers(0, size, 1) - side // 2
-        index = torch.arange(size)
-        return (index >= first) & (index < first + side)  # [B, size]
-
-    rows, columns = covered(height), covered(width)
-    square = rows[:, None, :, None] & columns[:, None, None, :]  # [B, 1, H, W]
-    return images.masked_fill(to_device(square, images.device), 128)
+    squares = draws.squares(*images.shape[-2:], side, centre=side // 2)
+    return images.masked_fill(to_device(squares[:, None], images.device), 128)
 
 
 def _autoaugment(images: Tensor, draws: Draws) -> Tensor:

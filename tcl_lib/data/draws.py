@@ -21,3 +21,18 @@ class Draws:
     def uniform(self, *shape: int) -> Tensor:
         """Return numbers in [0, 1): float [rows, *shape]."""
         return torch.rand(self.batch, *shape, generator=self.generator)[self.rows]
+
+    def squares(self, height: int, width: int, side: Tensor | int, centre: int = 0) -> Tensor:
+        """Return masks with a square each, at a random place and partly outside: bool [rows, H, W].
+
+        Args:
+            side: of all squares, or of each, int64 [rows, 1].
+            centre: the row and column of a square that lies inside.
+        """
+
+        def covered(size: int) -> Tensor:
+            first = self.integers(0, size, 1) - centre
+            index = torch.arange(size)
+            return (index >= first) & (index < first + side)
+
+        return covered(height)[:, :, None] & covered(width)[:, None, :]

@@ -30,16 +30,15 @@ def augment_frames(frames: Tensor, draws: Draws, *, flip: bool, kind: str) -> Te
     batch, steps, _, height, width = frames.shape
     # Source row and column of every pixel of the view, [B, H, W] each, and whether it is visible
     rows, columns = torch.arange(height)[:, None], torch.arange(width)[None, :]
-    rolled, seen = (
-        torch.ones(batch, 1, 1, dtype=torch.bool),
-        torch.ones(batch, height, width, dtype=torch.bool),
-    )
+    rolled = torch.ones(batch, 1, 1, dtype=torch.bool)
+    seen = torch.ones(batch, height, width, dtype=torch.bool)
     if kind == "nda":
         chosen = draws.integers(0, 4, 1, 1)
         rolled, rotated, sheared, cut = (chosen == index for index in range(4))
         rows, columns = _turned(height, width, rotated, sheared, draws)
         seen = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        seen &= ~(_squares(height, width, draws) & cut)
+        side = draws.integers(1, max(1, min(height, width) // HOLE) + 1, 1)
+        seen &= ~(draws.squares(height, width, side) & cut)
     rows = (rows + _shifts(height, draws) * rolled) % height
     columns = (columns + _shifts(width, draws) * rolled) % width
     if flip:
@@ -73,15 +72,3 @@ def random_angles(draws: Draws) -> Tensor:
 def _shifts(size: int, draws: Draws) -> Tensor:
     limit = min(ROLL, round(size * ROLL / ROLL_SIDE))
     return draws.integers(-limit, limit + 1, 1, 1)
-
-
-def _squares(height: int, width: int, draws: Draws) -> Tensor:
-    """Return a mask with a square at a random place in each sample: bool [B, H, W]."""
-    side = draws.integers(1, max(1, min(height, width) // HOLE) + 1, 1)
-
-    def covered(size: int) -> Tensor:
-        first = draws.integers(0, size, 1)
-        index = torch.arange(size)
-        return (index >= first) & (index < first + side)  # [B, size]
-
-    return covered(height)[:, :, None] & covered(width)[:, None, :]
