@@ -63,7 +63,7 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
         for variant, own in parameters.items():
             changed = {name: value for name, value in own.items() if value != parameters[first].get(name)}
             names[variant] = ", ".join([loss.label, *listed(changed)])
-    values = rows["variant"].map(tuned).fillna("")
+    values = [tuned.get(variant, "") for variant in rows["variant"]]
     return rows.assign(variant=rows["variant"].replace(names), tuned=values)
 
 
