@@ -27,7 +27,7 @@ class Draws:
 
         Args:
             side: of all squares, or of each, int64 [rows, 1].
-            centre: the row and column of a square that lies inside.
+            centre: the row and column of each square that is drawn from the whole image.
         """
 
         def covered(size: int) -> Tensor:
