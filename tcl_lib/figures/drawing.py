@@ -27,10 +27,10 @@ FORMATS: dict[str, dict] = {  # no dates in the files: equal figures are equal f
     "svg": {"metadata": {"Date": None}},
     "png": {"pil_kwargs": {"compress_level": 3}},  # a sixth larger than with 6, in half the time
 }
-# fontTools' list of the tables of a font that a PDF does not embed. Those for typesetting are not among them,
-# though a PDF does not use them: reading them takes a tenth of the time of a figure.
-DROPPED = "_drop_tables_default"
-UNUSED = [*getattr(subset.Options, DROPPED, []), "GDEF", "GPOS", "GSUB"]
+# Where fontTools lists the tables of a font that it leaves out of a PDF, and that list with the tables for
+# typesetting added. A PDF does not use them, and reading them takes a tenth of the time of a figure.
+LIST_OF_TABLES = "_drop_tables_default"
+LEFT_OUT = [*getattr(subset.Options, LIST_OF_TABLES, []), "GDEF", "GPOS", "GSUB"]
 
 
 class NothingToDraw(ValueError):
@@ -138,7 +138,7 @@ def write(
         figure = draw.draw(tables, preset, one, **options)
         for suffix, how in FORMATS.items():
             drawn = io.BytesIO()
-            with patch.object(subset.Options, DROPPED, UNUSED, create=True):
+            with patch.object(subset.Options, LIST_OF_TABLES, LEFT_OUT, create=True):
                 figure.savefig(drawn, format=suffix, **how)
             files.write(Path(folder) / f"{name}-{one:.0f}mm.{suffix}", drawn.getbuffer())
     files.write(Path(folder) / f"{name}.txt", figure.caption + "\n")

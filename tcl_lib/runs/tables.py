@@ -122,7 +122,9 @@ def one_setting(table: pd.DataFrame) -> str:
     for variant, found in values.items():
         if len(found) > 1:
             words = " and ".join(one or "the defaults" for one in found)
-            raise ValueError(f"{variant} stands for {words}: name all runs in one `statistics.settings`")
+            raise ValueError(
+                f"{variant} stands for {words}: name all runs in one call of `statistics.settings`"
+            )
     return settings[0]
 
 
