@@ -52,6 +52,7 @@ POLICIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "agreement": agreement,
 }
 ORACLE, FIXED = "oracle", "fixed"
+POINTS = 13  # of a frontier
 
 
 class Anytime(NamedTuple):
@@ -112,7 +113,7 @@ def anytime(
     return _measured(run, policy, threshold, steps, right)
 
 
-def frontier(run: Run, policy: str = "confidence", points: int = 13) -> pd.DataFrame:
+def frontier(run: Run, policy: str = "confidence", points: int = POINTS) -> pd.DataFrame:
     """Return accuracy against mean steps: a row for each of `points` budgets of mean steps, from 1 to T.
 
     The budgets are closer to each other near 1, where policies differ. Each row is `anytime` with the budget
@@ -122,7 +123,19 @@ def frontier(run: Run, policy: str = "confidence", points: int = 13) -> pd.DataF
     """
     checked("policy", policy, one_of([*POLICIES, ORACLE, FIXED]))
     checked("points", points, AtLeast2)
-    logits = logits_of(run)
+    return _frontier(run, logits_of(run), policy, points)
+
+
+def frontiers(run: Run) -> pd.DataFrame:
+    """Return `frontier` of every policy, the oracle and fixed numbers of steps, for `runs.gather`.
+
+    Raises FileNotFoundError for a run without stored logits: to compute those of many runs takes minutes.
+    """
+    found = [_frontier(run, run.logits, policy, POINTS) for policy in (*POLICIES, ORACLE, FIXED)]
+    return pd.concat(found, ignore_index=True)
+
+
+def _frontier(run: Run, logits: dict[str, np.ndarray], policy: str, points: int) -> pd.DataFrame:
     means, right = _answers(logits["test"], logits["test_labels"])
     last = len(right)
     if policy == ORACLE:
@@ -140,11 +153,6 @@ def frontier(run: Run, policy: str = "confidence", points: int = 13) -> pd.DataF
         for budget, (threshold, steps) in found.items()
     ]
     return pd.DataFrame(rows).drop(columns="stopped")
-
-
-def frontiers(run: Run) -> pd.DataFrame:
-    """Return `frontier` of every policy, the oracle and fixed numbers of steps, for `runs.gather`."""
-    return pd.concat([frontier(run, policy) for policy in (*POLICIES, ORACLE, FIXED)], ignore_index=True)
 
 
 def logits_of(run: Run) -> dict[str, np.ndarray]:

@@ -217,7 +217,7 @@ def test_a_reading_notebook_runs_no_network(ablation, notebook):
     width = {} if notebook == "findings" else WIDTH
     out = papermill(folder, places(folder) | width, notebook=notebook)
     text, pictures, errors = outputs(out)
-    shown = {"similarity": 6, "figures": 7, "findings": 2}[notebook]
+    shown = {"similarity": 5, "figures": 7, "findings": 2}[notebook]
     words = f"digits-convnet-T2-{HASH}: 4 of 6 runs of Digits, convnet, T = 2, train size 300"
     assert re.match(words, text)
     assert len(pictures) == shown
