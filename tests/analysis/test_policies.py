@@ -149,7 +149,7 @@ def test_logits_of_computes_what_was_not_kept(trained):
     assert again.keys() == kept.keys()
     for name, array in again.items():
         assert array == pytest.approx(kept[name], abs=1e-2)
-    with pytest.raises(FileNotFoundError, match="logits were not kept$"):  # many runs would take minutes
+    with pytest.raises(FileNotFoundError, match=r"logits were not kept$"):  # many runs would take minutes
         policies.frontiers(load_run(trained.path))
     (trained.path / layout.CHECKPOINT).unlink()
     with pytest.raises(FileNotFoundError) as caught:
