@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from tcl_lib import runs
-from tcl_lib.analysis.statistics import mixed, settings, t_interval
+from tcl_lib.analysis.statistics import mixed, paired, settings
 from tcl_lib.analysis.tables import Printed, shown, signed
 from tcl_lib.config.registry import LOSSES
 from tcl_lib.runs import Run
@@ -78,14 +78,13 @@ def differences(
         }
         for variant in [name for name in variants if name in measured and name != baseline]:
             for quantity in measured[variant].columns.intersection(measured[baseline].columns):
-                values = measured[variant][quantity]
-                apart = (values - measured[baseline][quantity]).dropna()
-                mean = (values[apart.index] if len(apart) else values).mean()
-                row = {"variant": variant, "quantity": quantity, "mean": mean}
-                row |= {"difference": apart.mean(), **t_interval(apart.to_numpy())._asdict(), "n": len(apart)}
+                values, others = measured[variant][quantity].dropna(), measured[baseline][quantity].dropna()
+                both = values.index.intersection(others.index)
+                mean = (values[both] if len(both) else values).mean()
+                row = {"variant": variant, "quantity": quantity, "mean": mean, **paired(values, others)}
                 rows.append(titles | row)
-    columns = ("data", "setting", "variant", "quantity", "mean", "difference", "low", "high", "n")
-    return pd.DataFrame(rows, columns=columns)
+    columns = ("data", "setting", "variant", "quantity", "mean", "difference", "low", "high", "pairs")
+    return pd.DataFrame(rows, columns=columns).rename(columns={"pairs": "n"})
 
 
 def _by_seed(found: pd.DataFrame, measure: Callable[[Run], dict[str, float]]) -> pd.DataFrame:

@@ -126,15 +126,23 @@ def t_interval(values: np.ndarray) -> Interval:
     return Interval(np.mean(values) - half, np.mean(values) + half)
 
 
+def paired(values: pd.Series, baseline: pd.Series) -> dict[str, float]:
+    """Return how values [seed] differ from those of a baseline with the same seed.
+
+    Keys: `difference`, its mean; low, high, its 95 % interval (`t_interval`); pairs, the number of seeds that
+    both have. Without any, the difference is NaN.
+    """
+    apart = (values - baseline).dropna()
+    return {"difference": apart.mean(), **t_interval(apart.to_numpy())._asdict(), "pairs": len(apart)}
+
+
 def compare(accuracy: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> pd.DataFrame:
     """Return the accuracy of each variant at t = 1 and t = T, and its paired difference to a baseline.
 
     `accuracy` is the `accuracy_by_step` of the runs of one setting. Columns:
         variant, time_step
         mean, sd, n: of the cumulative test accuracy in percent over the seeds
-        difference: mean difference to the baseline with the same seed
-        low, high: its 95 % interval (`t_interval`)
-        pairs: number of seeds that both have
+        difference, low, high, pairs: as `paired` has them; NaN and 0 for the baseline itself
 
     Raises ValueError for runs of more than one setting.
     """
@@ -145,23 +153,10 @@ def compare(accuracy: pd.DataFrame, baseline: str = LOSSES["ce"].label) -> pd.Da
         by_seed = rows.pivot(index="seed", columns="variant", values="cumulative")
         for variant in in_order(by_seed):
             values = by_seed[variant].dropna()
-            differences = np.array([])
-            if baseline in by_seed and variant != baseline:
-                differences = (by_seed[variant] - by_seed[baseline]).dropna().to_numpy()
-            low, high = t_interval(differences)
-            compared.append(
-                {
-                    "variant": variant,
-                    "time_step": step,
-                    "mean": values.mean(),
-                    "sd": values.std(),
-                    "n": len(values),
-                    "difference": differences.mean() if len(differences) else np.nan,
-                    "low": low,
-                    "high": high,
-                    "pairs": len(differences),
-                }
-            )
+            row = {"variant": variant, "time_step": step}
+            row |= {"mean": values.mean(), "sd": values.std(), "n": len(values)}
+            others = by_seed[baseline] if baseline in by_seed and variant != baseline else values[:0]
+            compared.append(row | paired(values, others))
     return pd.DataFrame(compared)
 
 
