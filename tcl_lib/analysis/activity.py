@@ -169,7 +169,8 @@ class FiringRates(_Counter):
 
     def __init__(self, network: nn.Module):
         layers = spiking_layers(network)
-        self._sums: list[list[Tensor]] = [[] for _ in layers]  # [T] each
+        # A tensor kept of each batch would lie between the freed activations, and memory would grow.
+        self._sums: list[Tensor | int] = [0] * len(layers)  # [T] each
         self._earlier: list[Tensor | int] = [0] * len(layers)  # from `load_state`
         self._counts = [0] * len(layers)  # neurons times samples, at a time step
         self._hooks = [
@@ -181,7 +182,8 @@ class FiringRates(_Counter):
 
     def _see(self, index: int, spikes: Tensor) -> None:
         # summed without flattening, which would copy tensors in channels-last memory format
-        self._sums[index].append(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32))
+        sums = spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32)
+        self._sums[index] += sums if sums.device.type == "mps" else sums.double()  # mps has no float64
         self._counts[index] += spikes[0].numel()
 
     def by_step(self) -> pd.DataFrame:
@@ -208,5 +210,5 @@ class FiringRates(_Counter):
 
     def _totals(self) -> list[Tensor]:
         """Return the spikes by time step, float64 [T] for each layer."""
-        seen = [torch.stack(sums).cpu().double().sum(0) if sums else 0 for sums in self._sums]
+        seen = [torch.as_tensor(sums).cpu().double() for sums in self._sums]
         return [earlier + now for earlier, now in zip(self._earlier, seen, strict=True)]

@@ -1,5 +1,7 @@
 """Accuracy by time step and firing rates, by hand and against another library."""
 
+import gc
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -147,6 +149,22 @@ def test_firing_rates_by_step_by_hand():
     assert table["time_step"].tolist() == [1, 2, 3]
     assert table["firing_rate"].tolist() == pytest.approx([1 / 3, 1 / 3, 1])
     assert firing.mean() == pytest.approx([5 / 9])
+
+
+def test_firing_rates_keep_no_tensor_of_a_batch():
+    network = Spiking(lif_box_neuron())
+    with FiringRates(network) as firing:
+        network(torch.ones(3, 2))
+        before = tensors()
+        for _ in range(5):
+            network(torch.ones(3, 2))
+        assert tensors() == before
+    assert firing.by_step()["time_step"].tolist() == [1, 2, 3]
+
+
+def tensors():
+    gc.collect()
+    return sum(isinstance(found, torch.Tensor) for found in gc.get_objects())
 
 
 def living_network(config, data):
