@@ -1,5 +1,7 @@
 """The recipes: parameter files for `papermill notebooks/train.ipynb out.ipynb -f recipes/...`."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
@@ -23,7 +25,7 @@ SLOW = [path for path in PARAMETERS if path not in QUICK]
 
 def made_data(config: RunConfig, samples: int):
     """Random samples in the shape of the config's dataset, as they are stored."""
-    channels, height, width = DATASETS[config.dataset].shape
+    channels, height, width = DATASETS[config.dataset].shape or (3, 32, 32)  # of a folder: those of CIFAR-10
     frames = (config.time_steps,) if config.events else ()
     stored = torch.randint(5, (samples, *frames, channels, height, width), dtype=torch.uint8)
     part = Split(stored, torch.arange(samples), torch.arange(samples) % 2)
@@ -57,4 +59,5 @@ def test_recipe_is_accepted_has_the_name_of_its_setting_and_says_what_it_costs(p
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert len(comments) >= 2
     assert "costs" in " ".join(comments)
-    assert path.stem.replace("-", "_") == f"{config.dataset}_{config.backbone}"
+    data = Path(config.data_root).name if config.dataset == "folder" else config.dataset
+    assert path.stem == f"{data}-{config.backbone}".replace("_", "-")
