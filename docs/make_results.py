@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/results.md from the runs of runs/reference.
+"""Write the tables of README.md and docs/results.md, and the figure of README.md, from runs/reference.
 
 python docs/make_results.py
 
@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcl_lib import load_run, load_runs, runs
+from tcl_lib import figures, load_run, load_runs, runs
 from tcl_lib.analysis import claims, statistics, tables
 from tcl_lib.config.registry import LOSSES
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "runs" / "reference"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+FIGURE = REFERENCE / "figures" / "cifar10-jpeg-accuracy-by-step.png"
 
 Rows = dict[str, pd.DataFrame]  # a data set -> its runs that are compared, those of one setting
 
@@ -36,14 +37,20 @@ OWN_RATE = "CE, own rate"
 
 # the loss of the paper, where the main variant of tcl is a tuned one
 OF_PAPER = "TCL, ce term mean"
+TUNED = ("temporal_weight", "temperature", "ce_term")  # beside rate and decay
 LABELS = [loss.label for loss in LOSSES.values()]
 LABELS.insert(LABELS.index("STCL"), OF_PAPER)
 
 
+def all_rows() -> Rows:
+    """Return the runs of every data set that is compared."""
+    settings = statistics.settings(load_runs(REFERENCE))
+    return {data: settings[name] for data, name in DATA.items()}
+
+
 def pages() -> dict[Path, str]:
     """Return the text of each page with its tables made anew."""
-    settings = statistics.settings(load_runs(REFERENCE))
-    rows = {data: settings[name] for data, name in DATA.items()}
+    rows = all_rows()
 
     def made(found: re.Match) -> str:
         cells = TABLES[found[2]](rows).to_markdown(index=False, disable_numparse=True)
@@ -106,6 +113,25 @@ def longer(rows: Rows) -> pd.DataFrame:
     return steps(setting, {setting: table})
 
 
+def tuning(rows: Rows) -> pd.DataFrame:
+    """Return the trials: the validation accuracies at t = 1 and T of each loss."""
+    words = "weight, temperature, `ce_term`"
+    found: dict[tuple, dict[str, str]] = {}
+    for trial in load_runs(REFERENCE / "tuning").itertuples():
+        config = load_run(trial.path).config
+        key = (config.seed, config.lr, config.weight_decay)
+        cells = found.setdefault(
+            key, {"seed": config.seed, "rate, decay": f"{config.lr:g}, {config.weight_decay:g}"}
+        )
+        cells[f"`{config.loss}`"] = f"{trial.validation_accuracy_t1:.2f}, {trial.validation_accuracy:.2f}"
+        if LOSSES[config.loss].temporal_term == "contrastive":
+            weight, temperature, term = (config.loss_parameters[name] for name in TUNED)
+            cells[words] = f"{weight:g}, {temperature:g}, `{term}`"
+    names = [f"`{loss}`" for loss in ("ce", "per_step_ce", "prefix_ce", "tcl", "stcl")]
+    table = pd.DataFrame([found[key] for key in sorted(found)]).fillna("–")
+    return table[["seed", "rate, decay", *names, words]]
+
+
 def own_rate(rows: Rows) -> pd.DataFrame:
     """Return the losses on CIFAR-10 (JPEG), which share rate and decay, compared with CE at its own."""
     others = rows["CIFAR-10 (JPEG)"]
@@ -116,10 +142,15 @@ def own_rate(rows: Rows) -> pd.DataFrame:
 
 
 def positives(rows: Rows) -> pd.DataFrame:
-    """Return STCL with other positives and without negatives; on CIFAR-10 (JPEG), in short runs."""
+    """Return STCL with other positives and pairs, and without negatives; on CIFAR-10 (JPEG), in short runs.
+
+    Those also have the term that STCL adds contrast to, per-step CE, on two views as well.
+    """
     words = (f"positives {names}" for names in ("class+time", "class", "time", "view"))
-    variants = [f"STCL, {change}" for change in (*words, "negatives False")]
-    short = claim({"short": load_runs(REFERENCE / "positives")}, ends, "STCL", variants)
+    others = ("time pairs adjacent", "time pairs boundary", "negatives False")
+    variants = [f"STCL, {change}" for change in (*words, *others)]
+    runs_of = {"short": load_runs(REFERENCE / "positives")}
+    short = claim(runs_of, ends, "STCL", [*variants, LOSSES["per_step_ce"].label])
     return pd.concat([short.assign(data="CIFAR-10 (JPEG), 2 epochs"), claim(rows, ends, "STCL", variants)])
 
 
@@ -152,6 +183,7 @@ TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
     "every step on Fashion-MNIST": partial(steps, "Fashion-MNIST"),
     "longer on CIFAR-10 (JPEG)": longer,
     "own rate on CIFAR-10 (JPEG)": own_rate,
+    "tuning": tuning,
     "batch norm": stale,
     "per-step CE": partial(claim, measure=claims.accuracy, baseline="CE", variants=["per-step CE"]),
     "TCL": partial(claim, measure=claims.accuracy, baseline="TCL", variants=["CE", "per-step CE"]),
@@ -170,3 +202,5 @@ TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
 if __name__ == "__main__":
     for path, text in pages().items():
         path.write_text(text)
+    figure = figures.accuracy_by_step(compared(all_rows()["CIFAR-10 (JPEG)"]))
+    figure.savefig(FIGURE)
