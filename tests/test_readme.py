@@ -60,7 +60,7 @@ def test_the_table_of_the_recipe_in_full_is_that_of_its_run():
 def test_the_table_of_the_tuning_is_that_of_its_runs():
     found = load_runs(REFERENCE / "tuning").set_index(["seed", "lr", "loss"]).sort_index()
     section = RESULTS.split("\n## Tuning on CIFAR-10 (JPEG)\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (\d) \| ([\d.]+), (\S+) \|(.*)\| (.*) \|$", section, re.M)
+    rows = re.findall(r"^\| (\d) +\| ([\d.]+), (\S+) +\|(.*)\| (.*?) +\|$", section, re.M)
     shown = {}
     for seed, lr, decay, cells, drawn in rows:
         losses = ("ce", "per_step_ce", "prefix_ce", "tcl", "stcl")
