@@ -18,7 +18,8 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
     A setting has a main variant of each loss, which bears the label of the loss: the variant with the
     defaults, or without one, that with the values of the most runs, of any loss. Of several, it is the one
-    with the fewest changes, then the first by name; a warning says so. The column `tuned` then has these
+    that differs least from the others, then the one with the fewest changes, then the first by name, with a
+    warning. The column `tuned` then has these
     values, and the other variants are named by what differs from them. Runs that are named so keep their
     names.
 
@@ -45,8 +46,10 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
     values = {variant: variant.partition(", ")[2] for variant in paths}
     common = rows["variant"].map(values).value_counts()
 
-    def rank(variant: str) -> tuple[int, int]:
-        return -common[values[variant]], values[variant].count(", ")
+    def rank(variant: str) -> tuple[int, int, int]:
+        own = parameters[variant]
+        apart = sum(own.get(name) != other.get(name) for other in parameters.values() for name in own | other)
+        return -common[values[variant]], apart, values[variant].count(", ")
 
     names: dict[str, str] = {}
     tuned: dict[str, str] = {}
@@ -54,12 +57,12 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
         of_loss = [variant for variant in paths if loss_of(variant) == loss.label]
         if not of_loss or loss.label in of_loss:
             continue
+        parameters = {variant: _loss_parameters(paths[variant]) for variant in of_loss}
         first, *others = sorted(of_loss, key=lambda variant: (*rank(variant), variant))
         if others and rank(others[0]) == rank(first):
             words = f"no {loss.label} run has the default parameters, and no variant has the most runs"
             warnings.warn(f"{words}: {loss.label} is {first}", stacklevel=3)
         tuned |= dict.fromkeys(of_loss, values[first])
-        parameters = {variant: _loss_parameters(paths[variant]) for variant in of_loss}
         for variant, own in parameters.items():
             changed = {name: value for name, value in own.items() if value != parameters[first].get(name)}
             names[variant] = ", ".join([loss.label, *listed(changed)])
