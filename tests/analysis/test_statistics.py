@@ -270,9 +270,9 @@ def test_main_variants_are_the_defaults_or_else_the_most_run(made):
 def test_of_variants_with_as_many_runs_the_main_one_differs_least_from_the_others(made):
     root = made(loss="tcl", temporal_weight=0.7, negatives=False).run_path.parent
     made(loss="tcl", temporal_weight=0.7, temperature=0.2)
-    made(loss="tcl", temporal_weight=0.7, temperature=0.2, time_pairs="adjacent")
+    made(loss="tcl", temporal_weight=0.7, temperature=0.2, positives=["class"])
     (rows,) = statistics.settings(runs.load_runs(root)).values()
-    assert set(rows["variant"]) == {"TCL", "TCL, negatives False", "TCL, time pairs adjacent"}
+    assert set(rows["variant"]) == {"TCL", "TCL, negatives False", "TCL, positives class"}
     assert set(rows["tuned"]) == {"temporal weight 0.7, temperature 0.2"}
 
 
