@@ -37,7 +37,6 @@ OWN_RATE = "CE, own rate"
 
 # the loss of the paper, where the main variant of tcl is a tuned one
 OF_PAPER = "TCL, ce term mean"
-TUNED = ("temporal_weight", "temperature", "ce_term")  # beside rate and decay
 LABELS = [loss.label for loss in LOSSES.values()]
 LABELS.insert(LABELS.index("STCL"), OF_PAPER)
 
@@ -48,9 +47,8 @@ def all_rows() -> Rows:
     return {data: settings[name] for data, name in DATA.items()}
 
 
-def pages() -> dict[Path, str]:
+def pages(rows: Rows) -> dict[Path, str]:
     """Return the text of each page with its tables made anew."""
-    rows = all_rows()
 
     def made(found: re.Match) -> str:
         cells = TABLES[found[2]](rows).to_markdown(index=False, disable_numparse=True)
@@ -125,8 +123,8 @@ def tuning(rows: Rows) -> pd.DataFrame:
         )
         cells[f"`{config.loss}`"] = f"{trial.validation_accuracy_t1:.2f}, {trial.validation_accuracy:.2f}"
         if LOSSES[config.loss].temporal_term == "contrastive":
-            weight, temperature, term = (config.loss_parameters[name] for name in TUNED)
-            cells[words] = f"{weight:g}, {temperature:g}, `{term}`"
+            drawn = config.loss_parameters
+            cells[words] = f"{drawn['temporal_weight']:g}, {drawn['temperature']:g}, `{drawn['ce_term']}`"
     names = [f"`{loss}`" for loss in ("ce", "per_step_ce", "prefix_ce", "tcl", "stcl")]
     table = pd.DataFrame([found[key] for key in sorted(found)]).fillna("–")
     return table[["seed", "rate, decay", *names, words]]
@@ -200,7 +198,7 @@ TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
 
 
 if __name__ == "__main__":
-    for path, text in pages().items():
+    found = all_rows()
+    for path, text in pages(found).items():
         path.write_text(text)
-    figure = figures.accuracy_by_step(compared(all_rows()["CIFAR-10 (JPEG)"]))
-    figure.savefig(FIGURE)
+    figures.accuracy_by_step(compared(found["CIFAR-10 (JPEG)"])).savefig(FIGURE)

@@ -61,7 +61,7 @@ class SynapticOperations(_Counter):
         ]
         self._samples = 0
         self._steps = network.time_steps
-        self._counts: list[list[Tensor]] = [[] for _ in self._layers]  # [steps seen] each
+        self._counts: list[Tensor | int] = [0] * len(self._layers)  # [steps seen] each; see `FiringRates`
         self._fan_out: dict[int, Tensor] = {}
         self._hooks = [network.register_forward_pre_hook(self._see_batch)]
         for index, (layer, _) in enumerate(self._layers):
@@ -85,7 +85,7 @@ class SynapticOperations(_Counter):
         steps = x.numel() // (self._batch * shape.numel())  # 1 in the stem of an image
         x = x.reshape(steps, self._batch, *shape)
         arrived = (x != 0 if first else x).sum(1, dtype=torch.float32)  # [steps, *shape]
-        self._counts[index].append((arrived * self._fan_out[index]).flatten(1).sum(1).cpu().double())
+        self._counts[index] += (arrived * self._fan_out[index]).flatten(1).sum(1).cpu().double()
 
     def table(self) -> pd.DataFrame:
         """Return a row for each layer and time step, with means over the samples.
@@ -97,11 +97,11 @@ class SynapticOperations(_Counter):
         rows = []
         for index, (layer, first) in enumerate(self._layers):
             dense = self._fan_out[index].cpu().double().sum().item()
-            counts = (torch.stack(self._counts[index]).sum(0) / self._samples).tolist()
+            counts = (self._counts[index] / self._samples).tolist()
             counts += [0.0] * (self._steps - len(counts))
             for step, count in enumerate(counts, start=1):
                 macs, acs = (count, 0.0) if first else (0.0, count)
-                news = step == 1 or len(self._counts[0][0]) > 1  # the ANN processes an image once
+                news = step == 1 or len(self._counts[0]) > 1  # the ANN processes an image once
                 rows.append(
                     {
                         "layer": index + 1,

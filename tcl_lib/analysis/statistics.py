@@ -18,10 +18,9 @@ def settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
     A setting has a main variant of each loss, which bears the label of the loss: the variant with the
     defaults, or without one, that with the values of the most runs, of any loss. Of several, it is the one
-    that differs least from the others, then the one with the fewest changes, then the first by name, with a
-    warning. The column `tuned` then has these
-    values, and the other variants are named by what differs from them. Runs that are named so keep their
-    names.
+    that differs least from the others, then the one with the fewest changes. If that leaves several, it is
+    the first by name, and a warning says so. The column `tuned` then has these values, and the other variants
+    are named by what differs from them. Runs that are named so keep their names.
 
     A run that is there twice, in two folders, counts once: the others are skipped with a warning. Raises
     ValueError if there are no runs.
@@ -46,7 +45,7 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
     values = {variant: variant.partition(", ")[2] for variant in paths}
     common = rows["variant"].map(values).value_counts()
 
-    def rank(variant: str) -> tuple[int, int, int]:
+    def rank(variant: str, parameters: dict[str, dict]) -> tuple[int, int, int]:
         own = parameters[variant]
         apart = sum(own.get(name) != other.get(name) for other in parameters.values() for name in own | other)
         return -common[values[variant]], apart, values[variant].count(", ")
@@ -58,8 +57,8 @@ def _named(rows: pd.DataFrame) -> pd.DataFrame:
         if not of_loss or loss.label in of_loss:
             continue
         parameters = {variant: _loss_parameters(paths[variant]) for variant in of_loss}
-        first, *others = sorted(of_loss, key=lambda variant: (*rank(variant), variant))
-        if others and rank(others[0]) == rank(first):
+        first, *others = sorted(of_loss, key=lambda variant: (*rank(variant, parameters), variant))
+        if others and rank(others[0], parameters) == rank(first, parameters):
             words = f"no {loss.label} run has the default parameters, and no variant has the most runs"
             warnings.warn(f"{words}: {loss.label} is {first}", stacklevel=3)
         tuned |= dict.fromkeys(of_loss, values[first])

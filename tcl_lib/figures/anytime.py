@@ -16,7 +16,7 @@ NAMES = {
 }
 
 
-@drawing(reads(policies.frontiers), "how sure each answer is")
+@drawing(reads(policies.frontiers), "logits.npz")
 def frontiers(page: Page, table: pd.DataFrame) -> PrintedFigure:
     """Return a figure of the test accuracy against the mean number of steps until inference stops.
 
