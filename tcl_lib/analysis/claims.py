@@ -1,8 +1,9 @@
 """What a claim of the study rests on: paired differences between losses in every setting."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 
 from tcl_lib import runs
@@ -132,6 +133,31 @@ def claim(
             remarks |= {mixed(printed), *(f"{name}: {values}." for values in tuned(printed))}
     remarks -= {""}
     return Printed(pd.DataFrame(rows.values()), " ".join([caption, *sorted(remarks)]))
+
+
+def brief(table: pd.DataFrame, comparisons: Iterable[tuple[str, str]]) -> str:
+    """Return in words how the accuracies of variants differ at t = 1 and T, as Markdown.
+
+    Args:
+        table: of runs.
+        comparisons: of a variant with a baseline, each. A setting without both has no such line.
+    """
+    lines: dict[str, list[str]] = {}
+    for variant, baseline in comparisons:
+        found = differences(table, accuracy, baseline, [variant])
+        for (data, setting), rows in found.groupby(["data", "setting"], sort=False):
+            ends = rows[rows["quantity"].isin(["t = 1", "t = T"])]
+            words = "; ".join(f"at {row.quantity} {_in_words(row)}" for row in ends.itertuples())
+            said = lines.setdefault(f"**{data}**, {setting}", [""])
+            said.append(f"- {variant} against {baseline}, n = {ends['n'].max()}: {words}")
+    return "\n\n".join("\n".join([setting, *said]) for setting, said in lines.items())
+
+
+def _in_words(row) -> str:
+    """Return a row of `differences` in words; "ahead" and "behind" only where the interval excludes 0."""
+    if np.isnan(row.low) or row.low <= 0 <= row.high:
+        return f"no difference shown, {signed(row.difference, row)}"
+    return f"{'ahead' if row.low > 0 else 'behind'}, {signed(row.difference, row)}"
 
 
 def show(
