@@ -10,8 +10,11 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class SyncBatchNorm(nn.BatchNorm2d):
+class SyncBatchNorm(_BatchNorm):
     """What `torch.nn.SyncBatchNorm` does on GPUs alone, for processors; not fast."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Accept any number of dimensions."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -27,23 +30,22 @@ class SyncBatchNorm(nn.BatchNorm2d):
         if self.track_running_stats:
             with torch.no_grad():
                 self.num_batches_tracked += 1
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (apart * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+                share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * count / (count - 1), share)
+        scale = (variance + self.eps).rsqrt()
+        if not self.affine:
+            return (apart * scale.view(shape)).to(x.dtype)
+        return (apart * (self.weight * scale).view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
 def synchronise(network: nn.Module, device: torch.device) -> nn.Module:
     """Return the network with batch norm that, in training, joins the samples of all processes."""
     if device.type != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    for module in list(network.modules()):
-        for name, layer in module.named_children():
-            if isinstance(layer, nn.BatchNorm2d):
-                options = layer.eps, layer.momentum, layer.affine, layer.track_running_stats
-                synchronised = SyncBatchNorm(layer.num_features, *options)
-                synchronised.load_state_dict(layer.state_dict(), assign=True)
-                setattr(module, name, synchronised)
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.__class__ = SyncBatchNorm
     return network
 
 

@@ -69,7 +69,7 @@ def forward_and_backward(
 @contextmanager
 def _running_statistics_kept(network: nn.Module) -> Iterator[None]:
     """While open, batch norm normalises as in training but does not update its running statistics."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from copy import deepcopy
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,7 +20,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import too_long
-from torch import distributed
+from torch import distributed, nn
 from torch.testing import assert_close
 
 import tcl_lib
@@ -120,6 +121,39 @@ def test_step_of_several_processes_has_loss_and_gradients_of_one(tmp_path, loss,
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5}[dtype]
     assert_close(found, expected, rtol=tolerance, atol=tolerance)
     assert found[2]["stem.0.weight"].abs().max() > 100 * tolerance
+
+
+NORMS = {
+    "BatchNorm1d": (nn.BatchNorm1d(3), (7, 3)),
+    "BatchNorm1d in time": (nn.BatchNorm1d(3, affine=False), (7, 3, 5)),
+    "mean of all batches": (nn.BatchNorm2d(3, momentum=None), (7, 3, 2, 4)),
+    "no running statistics": (nn.BatchNorm2d(3, track_running_stats=False), (7, 3, 2, 4)),
+    "BatchNorm3d": (nn.BatchNorm3d(3, momentum=0.3), (7, 3, 2, 1, 2)),
+}
+
+
+def write_norms(config: RunConfig, folder: Path) -> None:
+    """Normalise three batches, each process with its part of them, and write output and buffers."""
+    group = Processes(config)
+    for name, (norm, shape) in NORMS.items():
+        layer = batchnorm.synchronise(deepcopy(norm), group.fabric.device)
+        generator = torch.Generator().manual_seed(0)
+        batches = [10 * torch.randn(shape, generator=generator) + 3 for _ in range(3)]
+        parts = [batch.tensor_split([3])[group.fabric.global_rank] for batch in batches]
+        outputs = torch.stack([layer(part) for part in parts])
+        torch.save([outputs, dict(layer.named_buffers())], folder / f"{name}-{group.fabric.global_rank}")
+
+
+def test_synchronised_batch_norm_is_that_of_the_whole_batch_whatever_its_options(tmp_path):
+    end(begin(2, write_norms, config_of(tmp_path, devices=2), tmp_path))
+    for name, (norm, shape) in NORMS.items():
+        layer = deepcopy(norm)
+        generator = torch.Generator().manual_seed(0)
+        expected = torch.stack([layer(10 * torch.randn(shape, generator=generator) + 3) for _ in range(3)])
+        (first, buffers), (second, others) = (torch.load(tmp_path / f"{name}-{rank}") for rank in (0, 1))
+        assert_close(torch.cat([first, second], dim=1), expected, msg=name)
+        assert buffers.keys() == dict(layer.named_buffers()).keys()
+        assert_close([buffers, others], 2 * [dict(layer.named_buffers())], msg=name)
 
 
 def test_step_without_synchronised_batch_norm_is_another(tmp_path):

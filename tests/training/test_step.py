@@ -80,6 +80,17 @@ def test_batch_norm_sees_a_part_at_a_time():
     assert all(m.track_running_stats for m in network.modules() if isinstance(m, nn.BatchNorm2d))
 
 
+def test_batch_norm_without_running_statistics_stays_so():
+    config = RunConfig(loss="tcl", time_steps=2, batch_size=8, projection_dim=8, micro_batches=2)
+    network = prepared(config, norms=True)
+    first, *others = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    first.track_running_stats = False
+    gradients(network, config, *batch(config, frames=False))
+    assert not first.track_running_stats
+    assert others
+    assert all(norm.track_running_stats for norm in others)
+
+
 @pytest.mark.parametrize(("batch_size", "micro_batches"), [(10, 4), (64, 24), (3, 3), (9, 2)])
 def test_no_part_is_of_one_image(batch_size, micro_batches):
     config = RunConfig(loss="ce", batch_size=max(batch_size, 2 * micro_batches), micro_batches=micro_batches)
