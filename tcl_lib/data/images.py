@@ -118,13 +118,13 @@ def cifar(config: RunConfig, download: bool = True) -> tuple[Split, Split, list[
 
 
 def _load(source: type[CIFAR10], root: Path, dataset: str, download: bool) -> list[CIFAR10]:
-    if not (root / source.base_folder).is_dir():
-        if not download:
-            raise FileNotFoundError(f"{dataset} is not in {root}")
+    if download and not (root / source.base_folder).is_dir():
         log.info("downloading %s to %s", dataset, root)
     try:
         return [source(root, train=train, download=download) for train in (True, False)]
     except (OSError, RuntimeError, http.client.HTTPException) as error:
+        if not download:
+            raise FileNotFoundError(f"{dataset} is not in {root}, or not whole") from error
         raise ConnectionError(
             f"{dataset} is not in {root} and could not be downloaded ({error});"
             f" download {source.filename} by hand, or set data_root to the folder that contains it"

@@ -60,16 +60,10 @@ class Change(TypedDict):
 
 @_strict
 class Description(TypedDict):
-    """What weights and checkpoints say of their run."""
+    """What config.json and checkpoints say of their run, as far as it is read back; they hold more."""
 
     parameters: dict[str, Any]
     data: DataDescription
-
-
-@_strict
-class Config(Description):
-    """The entries of config.json that are read back; it has more."""
-
     machine: str
     threads: AtLeast1
     continued: NotRequired[list[Change]]
@@ -119,8 +113,17 @@ def read_description(path: Path) -> dict[str, Any]:
     sealed = (path / layout.RESULT).exists() and (path / layout.SUMS).exists()
     sealed = sealed and layout.CONFIG in layout.listed_sums(path)
     content = _json(file, layout.read_finished(file) if sealed else layout.read(file))
-    _fitting(content, Config, file)
+    _fitting(content, Description, file)
     return content
+
+
+def read_config(path: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Return the config of a run and the whole content of its config.json.
+
+    Raises what `read_description` and `config_of` raise.
+    """
+    description = read_description(path)
+    return config_of(description, path / layout.CONFIG), description
 
 
 def config_of(description: dict[str, Any], file: Path) -> RunConfig:

@@ -61,7 +61,7 @@ def find_finished(config: RunConfig) -> Run | None:
         return None
     finished = (path / layout.RESULT).exists()
     try:
-        saved = contents.config_of(contents.read_description(path), path / layout.CONFIG)
+        saved, _ = contents.read_config(path)
     except (FileNotFoundError, Damaged):
         if not finished:
             return None  # a new run, or `_checkpoint` restores the file
@@ -136,7 +136,7 @@ def _checkpoint(config: RunConfig) -> dict[str, Any] | None:
         return None
     check_checkpoint(path / layout.CHECKPOINT, state, config)
     try:
-        contents.config_of(contents.read_description(path), path / layout.CONFIG)
+        contents.read_config(path)
     except (FileNotFoundError, Damaged) as error:
         log.info("%s; restored from the checkpoint", error)
         layout.write_json(path / layout.CONFIG, state["description"])

@@ -150,8 +150,7 @@ def load_run(path: str | Path) -> Run:
         raise FileNotFoundError(f"{path}: is not a run, it holds no {layout.CONFIG}")
     if not (path / layout.RESULT).exists():
         raise ValueError(f"{path}: the run is not finished; start it again to continue it")
-    description = contents.read_description(path)
-    config = contents.config_of(description, path / layout.CONFIG)
+    config, description = contents.read_config(path)
     return Run(path, config, description, contents.read_result(path))
 
 

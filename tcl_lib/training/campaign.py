@@ -67,17 +67,22 @@ def _mapping(path: Path) -> dict[str, Any]:
 
 
 def _configs(parameters: dict[str, Any], folder: Path) -> Iterator[RunConfig]:
+    parameters = {str(name): value for name, value in parameters.items()}  # YAML has numbers, too
     recipe = parameters.pop("recipe", None)
     if recipe is not None:
+        if not isinstance(recipe, str):
+            raise ValueError(f"recipe={recipe!r}: must be a file")
         of_recipe = _mapping(folder / recipe)
         # a grid has `losses` and `seeds`
         of_recipe = {k: _listed(k, value) for k, value in of_recipe.items() if k not in ("loss", "seed")}
         parameters = of_recipe | parameters
     draw, trials = parameters.pop("draw", {}), parameters.pop("trials", 1)
+    if not isinstance(draw, dict):
+        raise ValueError(f"draw={draw!r}: must be a mapping, the choices of each parameter by its name")
     if not isinstance(trials, int) or trials < 1:
         raise ValueError(f"trials={trials!r}: must be a whole number >= 1")
     for trial in range(trials):
-        drawn = {name: _drawn(trial, name, choices) for name, choices in draw.items()}
+        drawn = {str(name): _drawn(trial, str(name), choices) for name, choices in draw.items()}
         yield from grid(**parameters | drawn)
 
 

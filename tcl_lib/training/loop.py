@@ -101,8 +101,7 @@ def measure_again(path: str | Path) -> Run:
     config = contents.config_of(checkpoint["description"], file)
     here = replace(config, devices=1, num_nodes=1, strategy="auto", sync_batch_norm=True)
     with suppress(FileNotFoundError, Damaged):  # that is one of the files that are written again
-        description = contents.read_description(path)
-        saved = contents.config_of(description, path / layout.CONFIG)
+        saved, description = contents.read_config(path)
         life.check_checkpoint(file, checkpoint, saved, description["data"])
     with life.lock(path), _training(here, path, checkpoint, False, Processes(here)) as run:
         if len(run.progress.rows) < config.epochs:
@@ -116,9 +115,8 @@ def _training(
     config: RunConfig, path: Path, checkpoint: dict[str, Any] | None, verbose: bool, group: Processes
 ) -> Iterator["_Training"]:
     """Open a run, new or at a checkpoint; it goes on with the number of threads that it was begun with."""
-    here = count = threads()
-    if checkpoint is not None:
-        count = checkpoint["description"].get("threads", here)  # early versions wrote none
+    here = threads()
+    count = checkpoint["description"]["threads"] if checkpoint else here
     if count != here:
         log.info("%s was begun with %d thread(s) and goes on with them, not with %d", path, count, here)
     device = group.fabric.device

@@ -262,6 +262,15 @@ def test_cifar_fetches_anew_a_download_that_was_cut_off(cifar_server, tmp_path):
     assert len(data.test.labels) == 30
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_cifar_is_not_downloaded_unasked(tmp_path, dataset, begun):
+    if begun:
+        (tmp_path / getattr(torchvision.datasets, dataset.upper()).base_folder).mkdir()
+    with pytest.raises(FileNotFoundError, match=f"^{dataset} is not in {tmp_path}, or not whole$"):
+        load_data(RunConfig(dataset=dataset, data_root=str(tmp_path)), download=False)
+
+
 def test_cifar_says_what_to_do_without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar.tar.gz")
     with pytest.raises(ConnectionError, match=r"cifar10 is not in .*data_root") as caught:

@@ -535,15 +535,15 @@ def test_other_surroundings_are_written_down(tiny, monkeypatch, caplog):
     assert contents.read_description(run.path)["continued"] == [{"after": "epoch 1", "git_commit": "another"}]
 
 
-@pytest.mark.parametrize(("lost", "named"), [("data", True), ("versions", False)])
+@pytest.mark.parametrize(("lost", "named"), [("data", True), ("threads", True), ("versions", False)])
 def test_a_checkpoint_without_a_part_of_its_description(trained, lost, named):
     path = trained.path
     state = checkpoints.load(path / checkpoints.LAST)
     del state["description"][lost]
     checkpoints.save(path, state)
     if named:
-        words = r"checkpoint\.pt: is damaged \(data: Field required\); overwrite=True trains the run anew"
-        with pytest.raises(Damaged, match=words):
+        words = f"checkpoint.pt: is damaged ({lost}: Field required); overwrite=True trains the run anew"
+        with pytest.raises(Damaged, match=re.escape(words)):
             measure_again(path)
     else:
         assert measure_again(path).result == trained.result
