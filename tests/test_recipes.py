@@ -9,7 +9,6 @@ from conftest import REPOSITORY, too_long
 from lightning_fabric import Fabric
 
 from tcl_lib import RunConfig
-from tcl_lib.config.registry import DATASETS
 from tcl_lib.data.batches import training_batches
 from tcl_lib.data.events.datasets import EventData
 from tcl_lib.data.images import ImageData
@@ -23,9 +22,20 @@ QUICK = [path for path in PARAMETERS if path.stem.endswith("convnet")]
 SLOW = [path for path in PARAMETERS if path not in QUICK]
 
 
+SHAPES = {  # of an image or a frame
+    "digits": (1, 8, 8),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+    "folder": (3, 32, 32),
+    "fashion_mnist": (1, 28, 28),
+    "dvs_cifar10": (2, 48, 48),
+    "nmnist": (2, 34, 34),
+}
+
+
 def made_data(config: RunConfig, samples: int):
     """Random samples in the shape of the config's dataset, as they are stored."""
-    channels, height, width = DATASETS[config.dataset].shape or (3, 32, 32)  # of a folder: those of CIFAR-10
+    channels, height, width = SHAPES[config.dataset]
     frames = (config.time_steps,) if config.events else ()
     stored = torch.randint(5, (samples, *frames, channels, height, width), dtype=torch.uint8)
     part = Split(stored, torch.arange(samples), torch.arange(samples) % 2)

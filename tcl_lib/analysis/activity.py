@@ -11,13 +11,12 @@ This is an estimate of the arithmetic only. It can compare losses and time steps
 Shapes: T time steps, B batch.
 """
 
-from typing import Self
+from contextlib import ExitStack
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from tcl_lib.neurons import spiking_layers
 
@@ -25,20 +24,7 @@ from tcl_lib.neurons import spiking_layers
 MAC_PJ, AC_PJ = 4.6, 0.9
 
 
-class _Counter:
-    """Context manager whose hooks count in forward passes, and are removed at its end."""
-
-    _hooks: list[RemovableHandle]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-
-class SynapticOperations(_Counter):
+class SynapticOperations(ExitStack):
     """Context manager that counts the operations of convolutions and linear layers in forward passes.
 
     The first layer receives pixels or event counts. It needs a multiply-accumulate for each input that is not
@@ -53,6 +39,7 @@ class SynapticOperations(_Counter):
     """
 
     def __init__(self, network: nn.Module):
+        super().__init__()  # closes the hooks
         self._layers = [
             (layer, part is network.stem)
             for part in (network.stem, network.body, network.classifier)
@@ -63,9 +50,9 @@ class SynapticOperations(_Counter):
         self._steps = network.time_steps
         self._counts: list[Tensor | int] = [0] * len(self._layers)  # [steps seen] each; see `FiringRates`
         self._fan_out: dict[int, Tensor] = {}
-        self._hooks = [network.register_forward_pre_hook(self._see_batch)]
+        self.enter_context(network.register_forward_pre_hook(self._see_batch))
         for index, (layer, _) in enumerate(self._layers):
-            self._hooks.append(
+            self.enter_context(
                 layer.register_forward_pre_hook(
                     lambda layer, inputs, index=index: self._see_input(index, inputs[0].detach())
                 )
@@ -140,45 +127,41 @@ def _describe(layer: nn.Conv2d | nn.Linear) -> str:
     return f"{size} convolution, {layer.in_channels} to {layer.out_channels}"
 
 
-@torch.no_grad()
-def firing_rates(network: nn.Module, images: Tensor) -> list[float]:
-    """Return the firing rate of every spiking layer on a batch, in the network's current mode."""
-    with FiringRates(network) as firing:
-        network(images)
-    return firing.mean()
-
-
 def mean_rates(state: dict[str, list]) -> list[float]:
     """Return the mean rate of each layer over all steps, from what `FiringRates.state` counts."""
     totals = zip(state["sums"], state["counts"], strict=True)
     return [(total / count).mean().item() for total, count in totals]
 
 
+@torch.no_grad()
 def size_and_rates(network: nn.Module, images: Tensor) -> str:
     """Return the number of parameters and the firing rate of every spiking layer on a batch, as text."""
     count = sum(parameter.numel() for parameter in network.parameters())
-    rates = ", ".join(f"{rate:.3f}" for rate in firing_rates(network, images))
+    with FiringRates(network) as firing:
+        network(images)
+    rates = ", ".join(f"{rate:.3f}" for rate in mean_rates(firing.state()))
     return f"{count:,} parameters; firing rates, layer by layer: {rates}"
 
 
-class FiringRates(_Counter):
+class FiringRates(ExitStack):
     """Context manager that counts spikes in forward passes; rates are in spikes per neuron and time step.
 
     The layers are in order of depth.
     """
 
     def __init__(self, network: nn.Module):
+        super().__init__()
         layers = spiking_layers(network)
         # A tensor kept of each batch would lie between the freed activations, and memory would grow.
         self._sums: list[Tensor | int] = [0] * len(layers)  # [T] each
         self._earlier: list[Tensor | int] = [0] * len(layers)  # from `load_state`
         self._counts = [0] * len(layers)  # neurons times samples, at a time step
-        self._hooks = [
-            layer.register_forward_hook(
-                lambda module, inputs, spikes, index=index: self._see(index, spikes.detach())
+        for index, layer in enumerate(layers):
+            self.enter_context(
+                layer.register_forward_hook(
+                    lambda module, inputs, spikes, index=index: self._see(index, spikes.detach())
+                )
             )
-            for index, layer in enumerate(layers)
-        ]
 
     def _see(self, index: int, spikes: Tensor) -> None:
         # summed without flattening, which would copy tensors in channels-last memory format
@@ -195,10 +178,6 @@ class FiringRates(_Counter):
             for step, rate in enumerate(rates.tolist(), start=1)
         ]
         return pd.DataFrame(rows)
-
-    def mean(self) -> list[float]:
-        """Return the mean rate of each layer over all steps."""
-        return mean_rates(self.state())
 
     def state(self) -> dict[str, list]:
         """Return the counts so far, for `load_state`."""

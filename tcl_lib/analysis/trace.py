@@ -3,6 +3,7 @@
 Shapes: T time steps, B batch, K classes, P projection.
 """
 
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import torch
@@ -36,12 +37,10 @@ def trace(network: SpikingNetwork, images: Tensor) -> Trace:
         current = arguments[0]
         layers.append(Layer(spikes, membrane_potentials(layer.neuron, current, len(spikes))))
 
-    hooks = [layer.register_forward_hook(see) for layer in spiking_layers(network)]
-    try:
+    with ExitStack() as hooks:
+        for layer in spiking_layers(network):
+            hooks.enter_context(layer.register_forward_hook(see))
         output = network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return Trace(layers, output.logits, output.embeddings)
 
 

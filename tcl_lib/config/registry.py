@@ -19,38 +19,31 @@ class Dataset(NamedTuple):
 
     source: str  # module:function in `tcl_lib.data` that loads it
     origin: str  # where its files come from
-    shape: tuple[int, int, int] | None  # (C, H, W) of an image or a frame; None where the files say
     events: bool = False  # of an event camera, another frame at every time step
     mirrored: bool = False  # whether a mirror image is of the same class
-    own_folder: bool = False  # the user's own files: `data_root` says which data they are
     frame_size: int | None = None  # default of the parameter, in pixels
     title: str = ""  # as people write the name, for captions
 
+    @property
+    def own_folder(self) -> bool:
+        """Whether it is the user's own files: `data_root` says which data they are."""
+        return self.origin == "data_root"
+
 
 DATASETS = {
-    "digits": Dataset("images:digits", "scikit-learn", (1, 8, 8), title="Digits"),
-    "cifar10": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True, title="CIFAR-10"),
-    "cifar100": Dataset("images:cifar", "torchvision", (3, 32, 32), mirrored=True, title="CIFAR-100"),
-    "fashion_mnist": Dataset(
-        "fashion:fashion_mnist", "torchvision", (1, 28, 28), mirrored=True, title="Fashion-MNIST"
-    ),
-    "folder": Dataset("images:folder", "data_root", None, mirrored=True, own_folder=True),
+    "digits": Dataset("images:digits", "scikit-learn", title="Digits"),
+    "cifar10": Dataset("images:cifar", "torchvision", mirrored=True, title="CIFAR-10"),
+    "cifar100": Dataset("images:cifar", "torchvision", mirrored=True, title="CIFAR-100"),
+    "fashion_mnist": Dataset("fashion:fashion_mnist", "torchvision", mirrored=True, title="Fashion-MNIST"),
+    "folder": Dataset("images:folder", "data_root", mirrored=True),
     "dvs_cifar10": Dataset(
-        "events.datasets:dvs_cifar10",
-        "tonic",
-        (2, 48, 48),
-        events=True,
-        mirrored=True,
-        frame_size=48,
-        title="DVS-CIFAR10",
+        "events.datasets:dvs_cifar10", "tonic", events=True, mirrored=True, frame_size=48, title="DVS-CIFAR10"
     ),
-    "nmnist": Dataset("events.datasets:nmnist", "tonic", (2, 34, 34), events=True, title="N-MNIST"),
+    "nmnist": Dataset("events.datasets:nmnist", "tonic", events=True, title="N-MNIST"),
     # not mirrored: a gesture to the left is not one to the right
-    "events_folder": Dataset(
-        "events.datasets:events_folder", "data_root", None, events=True, own_folder=True
-    ),
+    "events_folder": Dataset("events.datasets:events_folder", "data_root", events=True),
     "moving_digits": Dataset(
-        "events.datasets:moving_digits", "simulated", (2, 10, 10), events=True, title="Moving digits"
+        "events.datasets:moving_digits", "simulated", events=True, title="Moving digits"
     ),
 }
 

@@ -13,14 +13,6 @@ from tcl_lib.config import RunConfig
 log = logging.getLogger(__name__)
 
 
-def check_loss(loss: float, place: str, last: float | None, config: RunConfig) -> None:
-    """Raise FloatingPointError where the loss of a step is not finite."""
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss is {loss} in {place}; its last finite value was {last}. Try a lower lr ({config.lr})"
-        )
-
-
 def check_epoch(network: nn.Module, means: dict[str, float], epoch: int, config: RunConfig) -> None:
     """Raise FloatingPointError for weights or logits that are not finite, RuntimeError for a dead network.
 

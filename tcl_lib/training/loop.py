@@ -245,8 +245,10 @@ class _Training:
         progress.sums, progress.last_loss, failed = self.sums.read()
         if failed is not None:
             step, loss = failed
-            place = f"epoch {epoch}, step {step} of {self.steps}"
-            health.check_loss(loss, place, progress.last_loss, self.config)
+            raise FloatingPointError(
+                f"the loss is {loss} in epoch {epoch}, step {step} of {self.steps}; its last finite value was"
+                f" {progress.last_loss}. Try a lower lr ({self.config.lr})"
+            )
 
     def _time_steps(self, epoch: int) -> int | None:
         return 1 if epoch <= self.config.one_step_epochs else None

@@ -12,7 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from tcl_lib import RunConfig, build_network, load_data
-from tcl_lib.analysis.activity import FiringRates, firing_rates
+from tcl_lib.analysis.activity import FiringRates, mean_rates
 from tcl_lib.analysis.evaluation import evaluate, predict, recalibrated_accuracy, stepwise_accuracy
 from tcl_lib.neurons import Spiking, lif_box_neuron
 
@@ -77,19 +77,20 @@ def test_firing_rates_by_hand():
     network = nn.Sequential(Spiking(lif_box_neuron()), nn.Identity(), Spiking(lif_box_neuron(v_th=0.4)))
     with FiringRates(network) as firing:
         network(torch.tensor([[2.0, 0.0], [0.0, 0.0]]))  # one spike of four in both layers
-        assert firing.mean() == [0.25, 0.25]
+        assert mean_rates(firing.state()) == [0.25, 0.25]
         network(torch.full((2, 2), 0.6))  # 0.6, 0.9: silent, so the second layer is too
-        assert firing.mean() == [0.125, 0.125]
+        assert mean_rates(firing.state()) == [0.125, 0.125]
     network(torch.full((2, 2), 9.0))
-    assert firing.mean() == [0.125, 0.125]  # closed
+    assert mean_rates(firing.state()) == [0.125, 0.125]  # closed
 
 
 def test_firing_rates_count_every_layer_in_order():
     config = RunConfig(backbone="resnet19", loss="ce")
     network = build_network(config, (3, 16, 16), 10)
     images = torch.randn(2, 3, 16, 16)
-    features = network(images).features
-    rates = firing_rates(network, images)
+    with FiringRates(network) as firing:
+        features = network(images).features
+    rates = mean_rates(firing.state())
     assert len(rates) == 1 + 2 * 8 + 1
     assert rates[-1] == pytest.approx(features.mean().item())
     assert np.all(np.array(rates[:-1]) > 0)
@@ -148,7 +149,7 @@ def test_firing_rates_by_step_by_hand():
     assert table["layer"].tolist() == [1, 1, 1]
     assert table["time_step"].tolist() == [1, 2, 3]
     assert table["firing_rate"].tolist() == pytest.approx([1 / 3, 1 / 3, 1])
-    assert firing.mean() == pytest.approx([5 / 9])
+    assert mean_rates(firing.state()) == pytest.approx([5 / 9])
 
 
 def test_firing_rates_keep_no_tensor_of_a_batch():
