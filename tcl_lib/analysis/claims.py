@@ -8,7 +8,7 @@ import pandas as pd
 
 from tcl_lib import runs
 from tcl_lib.analysis.statistics import mixed, paired, settings
-from tcl_lib.analysis.tables import Printed, shown, signed
+from tcl_lib.analysis.tables import Printed, signed
 from tcl_lib.config.registry import LOSSES
 from tcl_lib.runs import Run
 from tcl_lib.runs.names import titled_setting, tuned
@@ -167,9 +167,8 @@ def show(
     variants: Sequence[str] | None = None,
 ) -> None:
     """Display a `claim` and its caption in a notebook; one line where there are no such runs."""
-    from IPython.display import display  # only notebooks need IPython
-
     found = claim(table, measure, baseline, variants)
     if found.caption:
-        display(shown(found.cells))
-    print(found.caption or f"no runs of {baseline} and {' or '.join(variants or ['others'])} in one setting")
+        found.show()
+    else:
+        print(f"no runs of {baseline} and {' or '.join(variants or ['others'])} in one setting")

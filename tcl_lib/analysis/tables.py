@@ -43,6 +43,13 @@ class Printed(NamedTuple):
     caption: str
     best: tuple[tuple[int, str], ...] = ()  # (row, column) of the cells in bold
 
+    def show(self) -> None:
+        """Display the table and its caption in a notebook."""
+        from IPython.display import display  # only notebooks need IPython
+
+        display(shown(self.cells))
+        print(self.caption)
+
 
 def results(found: Run | Iterable[Run] | pd.DataFrame) -> Printed:
     """Return the accuracies of the runs of a setting at t = 1 and T, and the differences to CE.

@@ -170,7 +170,7 @@ def _arguments(
     """
     if not inspect.isfunction(function) or not function.__name__.isidentifier():
         raise ValueError(f"{kind}={function!r}: must be a function with a name (def)")
-    for name in source.reads(function) & {*fixed, *parameters}:
+    for name in source.names_read(function) & {*fixed, *parameters}:
         raise ValueError(f"{function.__name__}: reads {name}, which is no argument of it")
     found, rest = {}, False
     for name, argument in inspect.signature(function).parameters.items():

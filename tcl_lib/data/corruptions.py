@@ -20,7 +20,6 @@ class Corruption(NamedTuple):
 
     function: Callable[[Tensor, float, Generator], Tensor]  # (samples, strength, generator) -> samples
     strengths: tuple[float, float, float, float, float]
-    unit: str  # of the strengths
 
 
 def gaussian_noise(images: Tensor, deviation: float, generator: Generator) -> Tensor:
@@ -99,19 +98,19 @@ def jitter_time(counts: Tensor, deviation: float, generator: Generator) -> Tenso
 
 
 OF_IMAGES = {
-    "gaussian_noise": Corruption(gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10), "of the range"),
-    "impulse_noise": Corruption(impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07), "of the values"),
-    "blur": Corruption(blur, (0.4, 0.6, 0.7, 0.8, 1.0), "pixels"),
-    "brightness": Corruption(brightness, (0.05, 0.1, 0.15, 0.2, 0.3), "of the range"),
-    "contrast": Corruption(contrast, (0.75, 0.5, 0.4, 0.3, 0.15), "left"),
-    "pixelate": Corruption(pixelate, (0.95, 0.9, 0.85, 0.75, 0.65), "of the side"),
-    "jpeg": Corruption(jpeg, (80, 65, 58, 50, 40), "quality"),
+    "gaussian_noise": Corruption(gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10)),  # of the range
+    "impulse_noise": Corruption(impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07)),  # of the values
+    "blur": Corruption(blur, (0.4, 0.6, 0.7, 0.8, 1.0)),  # pixels
+    "brightness": Corruption(brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),  # of the range
+    "contrast": Corruption(contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),  # left
+    "pixelate": Corruption(pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),  # of the side
+    "jpeg": Corruption(jpeg, (80, 65, 58, 50, 40)),  # quality
 }
 OF_EVENTS = {
-    "drop_events": Corruption(drop_events, (0.1, 0.3, 0.5, 0.7, 0.9), "of the events"),
-    "add_events": Corruption(add_events, (0.1, 0.3, 0.5, 1.0, 2.0), "of the events"),
-    "hot_pixels": Corruption(hot_pixels, (0.001, 0.002, 0.005, 0.01, 0.02), "of the pixels"),
-    "jitter_time": Corruption(jitter_time, (0.25, 0.5, 1.0, 2.0, 4.0), "frames"),
+    "drop_events": Corruption(drop_events, (0.1, 0.3, 0.5, 0.7, 0.9)),  # of the events
+    "add_events": Corruption(add_events, (0.1, 0.3, 0.5, 1.0, 2.0)),  # of the events
+    "hot_pixels": Corruption(hot_pixels, (0.001, 0.002, 0.005, 0.01, 0.02)),  # of the pixels
+    "jitter_time": Corruption(jitter_time, (0.25, 0.5, 1.0, 2.0, 4.0)),  # frames
 }
 
 

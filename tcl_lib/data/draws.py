@@ -27,7 +27,7 @@ class Draws:
 
         Args:
             side: of all squares, or of each, int64 [rows, 1].
-            centre: the row and column of each square that is drawn from the whole image.
+            centre: which of its rows and columns is placed inside the image: 0 for the first.
         """
 
         def covered(size: int) -> Tensor:

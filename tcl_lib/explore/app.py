@@ -3,10 +3,10 @@
 import ipywidgets as widgets
 from IPython.display import Image, display
 
-from tcl_lib.explore.gallery import draw_gallery, gallery_options
+from tcl_lib.explore import one_right
 from tcl_lib.explore.models import Model
-from tcl_lib.explore.page import png
 from tcl_lib.explore.picture import Picture
+from tcl_lib.explore.surface import png
 from tcl_lib.utils.progress import watched
 
 NONE = -1  # no sample; a dropdown of ipywidgets shows nothing for None
@@ -37,14 +37,14 @@ class Explorer:
         self.play = widgets.Play(min=1, max=1, interval=800)
         widgets.jslink((self.play, "value"), (self.step, "value"))
         self.images = [widgets.Image(layout={"max_width": "50%"}) for _ in range(2)]  # of a narrow window
-        self.gallery = widgets.Image(layout={"max_width": "100%"})
+        self.mistakes = widgets.Image(layout={"max_width": "100%"})
         self.box = widgets.VBox(
             [
                 widgets.HBox([self.data, self.left, self.right]),
                 widgets.HBox([self.sample, self.one_right, self.layer]),
                 widgets.HBox([self.step, self.play]),
                 widgets.HBox(self.images),
-                self.gallery,
+                self.mistakes,
             ]
         )
         for title in reversed(self.data.options):  # the first draws the galleries, and the last is shown
@@ -66,7 +66,7 @@ class Explorer:
                 self.step.value = step
                 display(Image(png(*self._drawn(), level=9), alt=self.text))
             words = f"{title}: test samples that one network alone gets right after one step"
-            display(Image(self.gallery.value, alt=words))
+            display(Image(self.mistakes.value, alt=words))
 
     @property
     def text(self) -> str:
@@ -125,5 +125,5 @@ class Explorer:
     def _choose_runs(self) -> None:
         """Show what tells the two networks apart."""
         left, right = (picture.model for picture in self._shown())
-        self.one_right.options = [("choose", NONE), *gallery_options(left, right)]
-        self.gallery.value = png(draw_gallery(left, right))
+        self.one_right.options = [("choose", NONE), *one_right.options(left, right)]
+        self.mistakes.value = png(one_right.draw(left, right))

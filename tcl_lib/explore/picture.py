@@ -14,7 +14,7 @@ from matplotlib.collections import LineCollection
 
 from tcl_lib.explore.models import STOPS, Model
 from tcl_lib.explore.mosaics import potential_colours, spike_colours
-from tcl_lib.explore.page import RIGHT, WRONG, Page, Words, styled
+from tcl_lib.explore.surface import RIGHT, STYLE, WRONG, Surface, Words
 
 WIDTH, HEIGHT = 536, 700
 LEFT = 10
@@ -31,11 +31,11 @@ class Picture:
 
     def __init__(self, model: Model):
         self.model = model
-        with styled():
-            self._page = Page(WIDTH, HEIGHT)
+        with plt.rc_context(STYLE):
+            self._surface = Surface(WIDTH, HEIGHT)
             self._prepare()
-            self._page.draw()
-        self._empty = self._page.kept()
+            self._surface.draw()
+        self._empty = self._surface.kept()
         self._sample, self._with_sample = None, None
 
     def draw(self, sample: int, step: int, layer: int) -> np.ndarray:
@@ -45,15 +45,15 @@ class Picture:
         """
         step = min(step, self.model.time_steps)
         if sample != self._sample:
-            self._page.restore(self._empty)
-            self._page.paint(self._show_sample(sample))
-            self._with_sample = self._page.kept()
-        self._page.restore(self._with_sample)
+            self._surface.restore(self._empty)
+            self._surface.paint(self._show_sample(sample))
+            self._with_sample = self._surface.kept()
+        self._surface.restore(self._with_sample)
         for line in self._now:
             line.set_xdata([step, step])
         self._show_spikes(step)
-        self._page.paint([*self._now, *self._answer(step), *self._potentials(step, layer)])
-        return self._page.pixels()
+        self._surface.paint([*self._now, *self._answer(step), *self._potentials(step, layer)])
+        return self._surface.pixels()
 
     @property
     def text(self) -> str:
@@ -98,7 +98,7 @@ class Picture:
         self._neighbours = [self._text(86 * n, 606) for n in range(NEIGHBOURS)]
 
     def _axes(self, top: int, title: str) -> Axes:
-        axes = self._page.axes(LEFT + 190, top, 315, 140)
+        axes = self._surface.axes(LEFT + 190, top, 315, 140)
         steps = self.model.time_steps
         axes.set(xlim=(0.8, steps + 0.6), xticks=range(1, steps + 1, 1 + steps // 11))
         axes.set_title(title, pad=6)
@@ -111,7 +111,7 @@ class Picture:
         return lines
 
     def _text(self, x: int, y: int, words: str = "", **options) -> Words:
-        return self._page.text(LEFT + x, y, words, **options)
+        return self._surface.text(LEFT + x, y, words, **options)
 
     def _show_sample(self, sample: int) -> list[Artist]:
         """Change what belongs to the sample at all steps; return what is to be drawn."""
@@ -128,7 +128,7 @@ class Picture:
             same = samples.labels[other] == samples.labels[sample]
             name.text = "itself" if other == sample else samples.classes[samples.labels[other]]
             name.colour = RIGHT if same else WRONG
-            self._page.paste(samples.picture(other, len(steps)), LEFT + 86 * n, 616, 74)
+            self._surface.paste(samples.picture(other, len(steps)), LEFT + 86 * n, 616, 74)
         return [self._to_come, *self._stops]
 
     def _answer(self, step: int) -> list[Artist]:
@@ -156,7 +156,7 @@ class Picture:
         )
         self._headline.colour = RIGHT if answer == truth else WRONG
         self._input_name.text = f"input at t = {step}: {name}"
-        self._page.paste(samples.picture(self._sample, step), LEFT, 50, 140)
+        self._surface.paste(samples.picture(self._sample, step), LEFT, 50, 140)
         return [self._so_far, self._points]
 
     def _show_spikes(self, step: int) -> None:
@@ -164,7 +164,7 @@ class Picture:
             spikes = self._trace.layers[index].spikes[step - 1, 0]
             name.text = f"layer {index + 1}: {int(spikes.sum())} of {spikes.numel()}"
             tiles = spike_colours(spikes.numpy())
-            self._page.paste(tiles, LEFT + self._pitch * n, 256, self._pitch - 10)
+            self._surface.paste(tiles, LEFT + self._pitch * n, 256, self._pitch - 10)
 
     def _potentials(self, step: int, layer: int) -> list[Artist]:
         layer = min(layer, len(self._trace.layers) - 1)
@@ -179,5 +179,5 @@ class Picture:
         time, neuron = np.nonzero(chosen > threshold)
         self._fired.set_data(time + 1, chosen[time, neuron])
         self._layer_name.text = f"potentials in layer {layer + 1}"
-        self._page.paste(colours, LEFT, 408, 140)
+        self._surface.paste(colours, LEFT, 408, 140)
         return [self._curves, self._fired]

@@ -93,16 +93,13 @@ class Gallery:
             make: a function of `analysis.tables`.
             every: whether the table is of every variant, not only of one for each loss.
         """
-        from IPython.display import display
-
         for name, rows in (self.settings if every else self.main).items():
             table = make(rows)
             if not len(table.cells):
                 log.info("%s: the runs have nothing for the table of %s", name, make.__name__)
                 continue
             tables.write_table(table, self.folder / name / make.__name__, f"tab:{name}-{make.__name__}")
-            display(tables.shown(table.cells))
-            print(table.caption)
+            table.show()
         write_index(self.folder)
 
 

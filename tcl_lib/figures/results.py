@@ -77,8 +77,8 @@ def recalibration(page: Page, accuracy: pd.DataFrame) -> PrintedFigure:
     found = variants(accuracy)
     figure, axes = page.panels(len(found), height=40, sharex=True, sharey=True)
     for axis, (variant, rows, drawn) in zip(axes, found, strict=True):
-        _bars(axis, rows, "time_step", "cumulative", **drawn)
-        _bars(axis, rows, "time_step", "recalibrated", **drawn | HOLLOW)
+        bars(axis, rows, "time_step", "cumulative", **drawn)
+        bars(axis, rows, "time_step", "recalibrated", **drawn | HOLLOW)
         axis.set(title=variant, xticks=time_ticks(rows["time_step"].max(), most=5))
     label_outer(axes, INFERENCE, "test accuracy (%)")
     grey = {"color": "0.3", "marker": "o"}
@@ -170,7 +170,7 @@ def _band(axes: Axes, rows: pd.DataFrame, x: str, y: str, name: str, drawn: dict
         axes.fill_between(points.mean.index, low, high, color=drawn["color"], alpha=0.1, lw=0)
 
 
-def _bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, **drawn) -> None:
+def bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, **drawn) -> None:
     """Draw the mean of y over the seeds at every x, and bars from the lowest to the highest seed."""
     points = over_seeds(rows, x, y)
     axes.errorbar(points.mean.index, points.mean, points.reach, elinewidth=0.6, **drawn)

@@ -3,9 +3,8 @@
 import pandas as pd
 
 from tcl_lib.figures.drawing import drawing, set_caption
-from tcl_lib.figures.hover import name_means
-from tcl_lib.figures.results import averaged
-from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend, over_seeds, variants
+from tcl_lib.figures.results import averaged, bars
+from tcl_lib.figures.style import Page, PrintedFigure, entries, label, legend, variants
 from tcl_lib.runs import gather
 
 
@@ -34,10 +33,7 @@ def robustness(page: Page, table: pd.DataFrame) -> PrintedFigure:
     axes[1].sharey(axes[0])
     for axis, (name, (values, unit)) in zip(axes, shown.items(), strict=True):
         for variant, rows, drawn in variants(values.rename("value").reset_index()):
-            points = over_seeds(rows, "severity", "value")
-            bars = {"label": variant, "elinewidth": 0.5} | drawn
-            axis.errorbar(points.mean.index, points.mean, points.reach, **bars)
-            name_means(axis, rows, "severity", points.mean)
+            bars(axis, rows, "severity", "value", label=variant, **drawn)
         axis.set_title(name, parse_math=True)
         label(axis, "severity", unit)
     legend(figure, entries(axes[0]))

@@ -67,7 +67,7 @@ def train(config: RunConfig, *, verbose: bool = True) -> Run:
     with group.entered(life.opened(config)) as found:
         if found.finished is not None:
             return _shown(found.finished, config, verbose)
-        with _training(config, config.run_path, found.checkpoint, verbose, group) as run:
+        with _open(config, config.run_path, found.checkpoint, verbose, group) as run:
             run.train()
             group.first(run.finish)
             accuracy = run.progress.rows[-1]["validation_accuracy"]
@@ -103,7 +103,7 @@ def measure_again(path: str | Path) -> Run:
     with suppress(FileNotFoundError, Damaged):  # that is one of the files that are written again
         saved, description = contents.read_config(path)
         life.check_checkpoint(file, checkpoint, saved, description["data"])
-    with life.lock(path), _training(here, path, checkpoint, False, Processes(here)) as run:
+    with life.lock(path), _open(here, path, checkpoint, False, Processes(here)) as run:
         if len(run.progress.rows) < config.epochs:
             raise ValueError(f"{path}: the run is not finished; start it again to continue it")
         run.finish()
@@ -111,7 +111,7 @@ def measure_again(path: str | Path) -> Run:
 
 
 @contextmanager
-def _training(
+def _open(
     config: RunConfig, path: Path, checkpoint: dict[str, Any] | None, verbose: bool, group: Processes
 ) -> Iterator["_Training"]:
     """Open a run, new or at a checkpoint; it goes on with the number of threads that it was begun with."""

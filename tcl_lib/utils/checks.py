@@ -121,9 +121,9 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
     Raises ValueError, in one line that names the parameter, the value and what is allowed.
     """
     try:
-        # to Python, True is the number 1
-        number = isinstance(value, bool) and bool not in (annotation, *get_args(annotation))
-        return _adapter(annotation).validate_python(... if number else value)
+        # pydantic takes True for the 1 of a Literal; `...` fits no annotation
+        refused = isinstance(value, bool) and bool not in (annotation, *get_args(annotation))
+        return _adapter(annotation).validate_python(... if refused else value)
     except ValidationError as error:
         raise ValueError(f"{name}={value!r}: {_allowed(error, annotation)}{_hint(name, value)}") from None
 

@@ -84,24 +84,24 @@ def _values(function: FunctionType, first: bool) -> dict[str, Any]:
         arguments = inspect.signature(function).parameters.values()
         values |= {each.name: each.default for each in arguments if each.default is not each.empty}
     known = function.__globals__
-    return values | {name: known[name] for name in read(function.__code__) & known.keys()}
+    return values | {name: known[name] for name in _globals(function.__code__) & known.keys()}
 
 
-def reads(function: FunctionType) -> set[str]:
+def names_read(function: FunctionType) -> set[str]:
     """Return the names that a function reads and does not take.
 
     For a function of a file they are those that the file does not define. For one of a notebook's cell they
     are all, and those that the functions of the notebook read which it calls.
     """
-    names = read(function.__code__)
+    names = _globals(function.__code__)
     if in_file(function):
         return names - function.__globals__.keys()
     seen: list[FunctionType] = []
     _parts(function, seen)
-    return names.union(*(read(called.__code__) for called in seen if not in_file(called)))
+    return names.union(*(_globals(called.__code__) for called in seen if not in_file(called)))
 
 
-def read(code: CodeType) -> set[str]:
+def _globals(code: CodeType) -> set[str]:
     """Return which global names a function reads, also in functions inside it."""
     found = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
-    return found.union(*(read(constant) for constant in code.co_consts if isinstance(constant, CodeType)))
+    return found.union(*(_globals(constant) for constant in code.co_consts if isinstance(constant, CodeType)))

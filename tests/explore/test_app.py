@@ -20,7 +20,7 @@ def pixels(image) -> np.ndarray:
 
 
 def seen(explorer) -> list[np.ndarray]:
-    return [pixels(image) for image in (*explorer.images, explorer.gallery)]
+    return [pixels(image) for image in (*explorer.images, explorer.mistakes)]
 
 
 def changed(before, after) -> list[bool]:

@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from tcl_lib import load_data, load_runs
-from tcl_lib.explore import gallery, load_models
+from tcl_lib.explore import load_models, one_right
 from tcl_lib.explore import models as module
 
 
@@ -66,11 +66,11 @@ def test_stops_are_the_first_steps_that_are_sure(models):
 
 def test_only_right_names_the_samples_that_one_network_alone_gets_right(models):
     left, right = models["Digits, T = 2"]
-    found = gallery.only_right(left, right)
+    found = one_right.only_right(left, right)
     for sample in range(360):
         first = [m.logits[0, sample].argmax() == m.samples.labels[sample] for m in (left, right)]
         assert (sample in found) == (first == [True, False])
-    assert len(gallery.gallery_options(left, right)) == len(found) + len(gallery.only_right(right, left)) > 0
+    assert len(one_right.options(left, right)) == len(found) + len(one_right.only_right(right, left)) > 0
 
 
 def test_pictures_are_those_of_the_step(models):

@@ -2,10 +2,11 @@
 
 from functools import cache
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from tcl_lib.explore.models import Model
-from tcl_lib.explore.page import Page, styled
+from tcl_lib.explore.surface import STYLE, Surface
 
 WIDTH, ROW, PITCH = 1072, 118, 88
 MOST = 12  # of each kind
@@ -16,7 +17,7 @@ def only_right(one: Model, other: Model) -> list[int]:
     return (one.right[0] & ~other.right[0]).nonzero().flatten().tolist()
 
 
-def gallery_options(left: Model, right: Model) -> list[tuple[str, int]]:
+def options(left: Model, right: Model) -> list[tuple[str, int]]:
     """Return a description of every such sample, the left network's first, and the sample."""
     labels, classes = left.samples.labels, left.samples.classes
     return [
@@ -27,22 +28,22 @@ def gallery_options(left: Model, right: Model) -> list[tuple[str, int]]:
 
 
 @cache
-def draw_gallery(left: Model, right: Model) -> np.ndarray:
+def draw(left: Model, right: Model) -> np.ndarray:
     """Return the picture of these samples, a row for each network: uint8 [H, W, 3]."""
     samples = left.samples
-    with styled():
-        page, pasted = Page(WIDTH, 2 * ROW), []
+    with plt.rc_context(STYLE):
+        surface, pasted = Surface(WIDTH, 2 * ROW), []
         for row, (model, other) in enumerate(((left, right), (right, left))):
             found, top = only_right(model, other), row * ROW
             more = f", the first {MOST}" if len(found) > MOST else ""
             words = f"right at t = 1 with {model.name} alone: {len(found)} of {len(samples.labels)}{more}"
-            page.text(10, top + 12, words, size=9, weight="bold")
+            surface.text(10, top + 12, words, size=9, weight="bold")
             for place, sample in enumerate(found[:MOST]):
                 x, answer = 10 + place * PITCH, int(other.means[0, sample].argmax())
                 name, mistake = samples.classes[samples.labels[sample]], samples.classes[answer]
-                page.text(x, top + 29, f"{sample}: {name}, not {mistake}", size=7)
+                surface.text(x, top + 29, f"{sample}: {name}, not {mistake}", size=7)
                 pasted.append((samples.picture(sample, 1), x, top + 38, 70))
-        page.draw()
+        surface.draw()
         for picture in pasted:
-            page.paste(*picture)
-        return page.pixels()
+            surface.paste(*picture)
+        return surface.pixels()

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -43,8 +42,8 @@ class Words:
     colour: str = "black"
 
 
-class Page:
-    """A surface of `width` x `height` pixels; use it inside `matplotlib.rc_context(STYLE)`.
+class Surface:
+    """A surface of `width` x `height` pixels; use it inside `rc_context(STYLE)` of pyplot.
 
     Artists with `animated=True` are drawn by `paint` alone, all others by `draw`, and texts by `pixels`.
     """
@@ -108,11 +107,6 @@ class Page:
 @cache
 def _font(size: int, weight: str) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(findfont(FontProperties(weight=weight)), size * DPI / 72)
-
-
-def styled():
-    """Return the context in which pages are made."""
-    return plt.rc_context(STYLE)
 
 
 def png(*pictures: np.ndarray, level: int = 1) -> bytes:
