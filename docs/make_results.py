@@ -111,6 +111,17 @@ def longer(rows: Rows) -> pd.DataFrame:
     return steps(setting, {setting: table})
 
 
+def other_t(rows: Rows) -> pd.DataFrame:
+    """Return the `steps` of the runs with other numbers of time steps."""
+    found = statistics.settings(load_runs(REFERENCE / "other-T"))
+    parts = [
+        steps(name, {name: table}).assign(T=table["time_steps"].iloc[0]) for name, table in found.items()
+    ]
+    table = pd.concat(sorted(parts, key=lambda part: part["T"].iloc[0])).fillna("–")
+    last = table.pop("recalibrated")
+    return table[["T", *table.columns.drop("T")]].assign(recalibrated=last)
+
+
 def tuning(rows: Rows) -> pd.DataFrame:
     """Return the trials: the validation accuracies at t = 1 and T of each loss."""
     words = "weight, temperature, `ce_term`"
@@ -180,6 +191,7 @@ TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
     **{f"results on {data}": partial(results, data) for data in DATA},
     "every step on Fashion-MNIST": partial(steps, "Fashion-MNIST"),
     "longer on CIFAR-10 (JPEG)": longer,
+    "other T on CIFAR-10 (JPEG)": other_t,
     "own rate on CIFAR-10 (JPEG)": own_rate,
     "tuning": tuning,
     "batch norm": stale,

@@ -157,7 +157,7 @@ def _in_words(row) -> str:
     """Return a row of `differences` in words; "ahead" and "behind" only where the interval excludes 0."""
     if np.isnan(row.low) or row.low <= 0 <= row.high:
         return f"no difference shown, {signed(row.difference, row)}"
-    return f"{'ahead' if row.low > 0 else 'behind'}, {signed(row.difference, row)}"
+    return f"**{'ahead' if row.low > 0 else 'behind'}**, {signed(row.difference, row)}"
 
 
 def show(
