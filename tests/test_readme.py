@@ -74,16 +74,22 @@ def test_the_table_of_the_tuning_is_that_of_its_runs():
             assert run["weight_decay"] == float(decay)
             shown[int(seed), float(lr), loss] = np.mean(accuracy)
             if loss in ("tcl", "stcl"):
+                of_run = load_run(run["path"]).config.loss_parameters
                 weight, temperature, ce_term = drawn.split(", ")
-                assert (run["temporal_weight"], run["temperature"]) == (float(weight), float(temperature))
-                assert f"`{load_run(run['path']).config.loss_parameters['ce_term']}`" == ce_term
+                assert (of_run["temporal_weight"], of_run["temperature"]) == (
+                    float(weight),
+                    float(temperature),
+                )
+                assert f"`{of_run['ce_term']}`" == ce_term
     assert shown.keys() == set(found.index)  # no trial is left out
 
     def two_seeds(lr, loss):
         return np.mean([shown[seed, lr, loss] for seed in (0, 1)])
 
     own = {"ce": 0.25, "per_step_ce": 0.17, "prefix_ce": 0.17, "tcl": 0.15, "stcl": 0.15}
-    for name, rates in {"best trial of the loss": own, "chosen values": dict.fromkeys(own, 0.15)}.items():
+    lines = {"best trial of the loss": own}
+    lines |= {"chosen values": dict.fromkeys(own, 0.15), "defaults": dict.fromkeys(own, 0.1)}
+    for name, rates in lines.items():
         means = " | ".join(f"{two_seeds(rate, loss):.1f}" for loss, rate in rates.items())
         assert f"| {name} | {means} |" in section
 
