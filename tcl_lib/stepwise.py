@@ -53,11 +53,9 @@ class StepwiseNetwork(nn.Module):
         self.network = copy.deepcopy(network, shared)
         self._memory = _Memory()
         for parent in list(self.network.modules()):
-            for name, layer in parent.named_children():
+            for name, layer in parent._modules.items():  # one layer may have two names
                 if isinstance(layer, Spiking):
                     setattr(parent, name, _Stepping(layer.neuron, self._memory))
-        layers = [layer for layer in self.modules() if isinstance(layer, _Stepping)]
-        self._parts = sum(len(tree_leaves(layer.neuron.rest)) for layer in layers)
         self.eval()
 
     @torch.no_grad()
@@ -85,29 +83,31 @@ class StepwiseNetwork(nn.Module):
             current = self.network.stem(frame[None])[0]
             if state is not None and state.current.shape[0] != frame.shape[0]:
                 raise ValueError(f"frame of {len(frame)} samples: the state is of {len(state.current)}")
-        self._memory.parts = [None] * self._parts if state is None else list(state.neurons)
+        self._memory.before = None if state is None else list(state.neurons)
+        self._memory.after = []
         features = self.network.body(current[None])
-        after, self._memory.parts = self._memory.parts, []
-        return self.network.classifier(features)[0], State(current, after)
+        return self.network.classifier(features)[0], State(current, self._memory.after)
 
 
 class _Memory:
-    """A queue that all layers share: each takes its state from the front and appends the new one."""
+    """The states of all layers: each call takes its own from `before` and adds the next to `after`."""
 
-    parts: list[Tensor | None]  # [B, ...] each, or None for neurons at rest
+    before: list[Tensor] | None  # [B, ...] each; None where all neurons are at rest
+    after: list[Tensor]
 
 
 class _Stepping(Spiking):
     """A layer of neurons for one time step: [1, B, ...] current -> [1, B, ...] spikes."""
 
-    def __init__(self, neuron: Neuron, memory: "_Memory"):
+    def __init__(self, neuron: Neuron, memory: _Memory):
         super().__init__(neuron)
         self._memory = memory
 
     def forward(self, current: Tensor, time_steps: int | None = None) -> Tensor:
-        rest, form = tree_flatten(self.neuron.rest)
-        parts = [self._memory.parts.pop(0) for _ in rest]
-        state = self.neuron.rest if parts[0] is None else tree_unflatten(parts, form)
+        state, before = self.neuron.rest, self._memory.before
+        if before is not None:
+            rest, form = tree_flatten(state)
+            state = tree_unflatten([before.pop(0) for _ in rest], form)
         spikes, state = one_step(self.neuron, current[0], state)
-        self._memory.parts.extend(tree_leaves(state))
+        self._memory.after += tree_leaves(state)
         return spikes[None]

@@ -13,11 +13,12 @@ from norse.torch.functional.lif_refrac import (
     LIFRefracParameters,
     lif_refrac_feed_forward_step,
 )
+from torch import nn
 from torch.testing import assert_close
 
 from tcl_lib import StepwiseNetwork
-from tcl_lib.backbones import convnet, resnet19, vggsnn
-from tcl_lib.neurons import Neuron, lif_box_neuron, lif_neuron
+from tcl_lib.backbones import SpikingNetwork, TimeDistributed, convnet, resnet19, vggsnn
+from tcl_lib.neurons import Neuron, Spiking, lif_box_neuron, lif_neuron
 
 ADEX = Neuron(
     lif_adex_feed_forward_step,
@@ -66,6 +67,36 @@ def test_stepwise_network_gives_the_logits_of_the_whole_sequence(backbone, size,
         frame = inputs[step] if events else inputs[0] if step == 0 else None
         logits, state = stepwise(frame, state)
         assert_close(logits, whole[step], atol=1e-5, rtol=0)
+    assert whole.std(0).max() > 1e-3  # the steps differ
+
+
+class Twice(nn.Module):
+    """A convolution between two calls of the same neurons."""
+
+    def __init__(self, spiking: Spiking):
+        super().__init__()
+        self.spiking, self.conv = spiking, TimeDistributed(nn.Conv2d(6, 6, 3, padding=1))
+
+    def forward(self, current):
+        return self.spiking(self.conv(self.spiking(current)))
+
+
+@pytest.mark.parametrize("neuron", [lif_box_neuron(v_th=0.1), lif_neuron(v_th=0.1)])
+@pytest.mark.parametrize("kind", ["two names", "two calls"])
+def test_stepwise_network_may_use_a_layer_of_neurons_twice(neuron, kind):
+    """A layer of neurons has no parameters, so one object may stand in several places."""
+    spiking = Spiking(neuron)
+    conv = TimeDistributed(nn.Conv2d(6, 6, 3, padding=1))
+    layers = [spiking, conv, Twice(Spiking(neuron)) if kind == "two calls" else spiking]
+    pool = TimeDistributed(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    stem = TimeDistributed(nn.Conv2d(2, 6, 3, padding=1))
+    net = SpikingNetwork(stem, nn.Sequential(*layers, pool), 6, 10, (2, 8, 8), time_steps=STEPS).eval()
+    frames = 3 * torch.randn(STEPS, BATCH, 2, 8, 8)
+    whole = net(frames).logits
+    stepwise, state = StepwiseNetwork(net), None
+    for frame, expected in zip(frames, whole, strict=True):
+        logits, state = stepwise(frame, state)
+        assert_close(logits, expected, atol=1e-5, rtol=0)
     assert whole.std(0).max() > 1e-3  # the steps differ
 
 
