@@ -19,7 +19,8 @@ TIME_PAIRS = ("all", "adjacent", "boundary")
 
 def ce(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy of the time-mean of the logits: [T, B, K], [B] -> scalar."""
-    return per_step_ce(logits.mean(0, keepdim=True), labels)
+    _check_labels(logits, labels)
+    return per_step_ce(_single(logits).mean(0, keepdim=True), labels)
 
 
 def per_step_ce(logits: Tensor, labels: Tensor, tet_lambda: float = 0.0) -> Tensor:
@@ -27,8 +28,11 @@ def per_step_ce(logits: Tensor, labels: Tensor, tet_lambda: float = 0.0) -> Tens
 
         (1 - tet_lambda) * mean_t CE(logits[t], labels) + tet_lambda * mean((logits - 1)^2)
 
-    TET (Deng et al. 2022, arXiv 2202.11946), eq. 9 to 11; 1 is the firing threshold there.
+    TET (Deng et al. 2022, arXiv 2202.11946), eq. 9 to 11; 1 is the firing threshold there. Computed at least
+    in float32. Raises ValueError where there is not a label for each sample.
     """
+    _check_labels(logits, labels)
+    logits = _single(logits)
     loss = F.cross_entropy(logits.flatten(0, -2), labels.expand(logits.shape[:-1]).flatten())
     if tet_lambda == 0:
         return loss
@@ -65,8 +69,10 @@ def self_distillation(logits: Tensor, labels: Tensor, temperature: float = 3.0) 
 
     `right` is the mean of a sample's logits at the steps whose answer is its label; no gradient flows to it.
     Samples without such a step are left out; if all are, the loss is 0. Temporal self-distillation (arXiv
-    2501.15925) without its teacher, a second network. Raises ValueError for a temperature <= 0.
+    2501.15925) without its teacher, a second network. Raises ValueError for a temperature <= 0, and where
+    there is not a label for each sample.
     """
+    _check_labels(logits, labels)
     right = (logits.argmax(-1) == labels)[..., None]  # [T, B, 1]
     count = right.sum(0)  # [B, 1]
     teacher = (_single(logits) * right).sum(0) / count.clamp(min=1)  # [B, K]
@@ -85,6 +91,14 @@ def _log_share(logits: Tensor, temperature: float) -> Tensor:
 def _single(values: Tensor) -> Tensor:
     """Return the values in float32; float64 stays float64."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _check_labels(logits: Tensor, labels: Tensor) -> None:
+    if labels.shape != logits.shape[-2:-1]:
+        raise ValueError(
+            f"logits {list(logits.shape)}, labels {list(labels.shape)}: must be [T, B, K] or [T, V, B, K],"
+            " and [B]"
+        )
 
 
 def _check_temperature(temperature: float) -> None:
@@ -195,4 +209,4 @@ def _normalise(embeddings: Tensor) -> Tensor:
     """
     eps = torch.finfo(embeddings.dtype).eps
     length = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
-    return torch.where(length > eps, embeddings / length.clamp(min=eps), 0.0)
+    return torch.where(length <= eps, 0.0, embeddings / length.clamp(min=eps))  # NaN stays NaN

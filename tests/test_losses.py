@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -268,6 +269,28 @@ EXTREMES = {
         torch.tensor([0, 0]),
     ),
 }
+
+
+@pytest.mark.parametrize("negatives", [True, False])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_temporal_contrastive_loss_is_not_finite_where_an_embedding_is_not(value, negatives):
+    embeddings = noise(3, 2, 4, 5).detach()
+    embeddings[1, 0, 2, 3] = value
+    labels = torch.tensor([0, 0, 1, 1])
+    assert temporal_contrastive_loss(embeddings, labels, negatives=negatives).isnan()
+
+
+@pytest.mark.parametrize("loss", [ce, per_step_ce, prefix_ce, partial(per_step_ce, tet_lambda=0.3)])
+def test_cross_entropies_of_half_precision_are_computed_in_float32(loss):
+    logits, labels = 5 * torch.randn(8, 8192, 10), torch.arange(8192) % 10
+    assert_close(loss(logits.half(), labels), loss(logits.half().float(), labels), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("loss", [ce, per_step_ce, prefix_ce, self_distillation])
+@pytest.mark.parametrize("labels", [torch.zeros(1), torch.zeros(7), torch.zeros(4, 8), torch.tensor(0)])
+def test_losses_want_a_label_for_each_sample(loss, labels):
+    with pytest.raises(ValueError, match=r"^logits \[4, 8, 3\], labels \[.*\]: must be .*, and \[B\]$"):
+        loss(torch.randn(4, 8, 3), labels.long())
 
 
 @pytest.mark.parametrize("temperature", [0.005, 0.1, 10.0])
