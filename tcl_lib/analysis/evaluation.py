@@ -17,6 +17,7 @@ from tcl_lib.analysis.similarity import temporal_similarity
 from tcl_lib.backbones import NetworkOutput
 from tcl_lib.data import Data, Split
 from tcl_lib.data.parts import stratified_order
+from tcl_lib.runs import Run
 
 # The most feature vectors that are kept: T for each sample.
 KEPT_FEATURES = 1000
@@ -93,6 +94,12 @@ def predict(
     """
     outputs = _outputs(network, split, data, batch_size, device, time_steps)
     return torch.cat([output.logits.float().cpu() for output in outputs], dim=1)
+
+
+def predict_again(run: Run, network: nn.Module, split: Split, data: Data) -> Tensor:
+    """Return what `predict` gives for a run's network, on a CPU and in the precision of its training."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=run.config.precision == "bf16-mixed"):
+        return predict(network, split, data, run.config.batch_size, "cpu")
 
 
 @torch.no_grad()

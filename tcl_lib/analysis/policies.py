@@ -163,17 +163,14 @@ def logits_of(run: Run) -> dict[str, np.ndarray]:
     try:
         return run.logits
     except FileNotFoundError as lost:
-        from tcl_lib.analysis.evaluation import predict, stored_logits  # torch, for this alone
+        from tcl_lib.analysis.evaluation import predict_again, stored_logits  # torch, for this alone
         from tcl_lib.analysis.run_data import data_of
 
         try:
             network, data = run.model(), data_of(run)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{lost}, and cannot be computed again: {error}") from error
-        size = run.config.batch_size
-        validation, test = (
-            predict(network, part, data, size, "cpu") for part in (data.validation, data.test)
-        )
+        validation, test = (predict_again(run, network, part, data) for part in (data.validation, data.test))
         return stored_logits(validation, test, data)
 
 

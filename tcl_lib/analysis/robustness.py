@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
-from tcl_lib.analysis.evaluation import predict, stepwise_accuracy
+from tcl_lib.analysis.evaluation import predict_again, stepwise_accuracy
 from tcl_lib.analysis.run_data import data_of
 from tcl_lib.data import Data
 from tcl_lib.data.corruptions import OF_EVENTS, OF_IMAGES, Corruption, corrupted
@@ -37,7 +37,7 @@ def robustness(run: Run, corruptions: list[str] | None = None) -> pd.DataFrame:
     network, data = run.model(), data_of(run)
     tables = []
     for name, severity, strength, part in _parts(data, chosen, known):
-        logits = predict(network, part, data, run.config.batch_size, "cpu")
+        logits = predict_again(run, network, part, data)
         table = stepwise_accuracy(logits, part.labels)[["time_step", "cumulative", "low", "high"]]
         labels = {"corruption": name, "severity": severity, "strength": strength}
         tables.append(pd.DataFrame(labels, table.index).join(table))

@@ -31,8 +31,11 @@ def stop_when_sure(
         policy: confidence, entropy, gap or agreement.
         time_steps: T for images; the network's own by default.
 
-    Raises ValueError for an unknown policy, a threshold that is no number, and inputs that do not fit.
+    Raises ValueError for another kind of network, an unknown policy, a threshold that is no number, and
+    inputs that do not fit.
     """
+    if not isinstance(network, StepwiseNetwork):
+        raise ValueError(f"network: must be a StepwiseNetwork, got a {type(network).__name__}")
     checked("policy", policy, one_of(POLICIES))
     checked("threshold", threshold, Threshold)
     events, steps = inputs.dim() == 5, network.network.steps_of(inputs, time_steps)

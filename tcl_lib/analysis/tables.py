@@ -113,7 +113,7 @@ def recalibration_table(stale: pd.DataFrame) -> pd.DataFrame:
             "seeds": row.n,
             "lost at t = 1 (points)": _spread(row.lost, row.lost_sd),
             "regained (points)": signed(row.regained, Interval(row.low, row.high)),
-            "share (%)": "–" if np.isnan(row.share) else f"{row.share:.0f}".replace("-", "−"),
+            "share (%)": "–" if np.isnan(row.share) else f"{row.share:z.0f}".replace("-", "−"),
         }
         for row in stale.itertuples()
     )

@@ -26,7 +26,7 @@ from tcl_lib.figures.style import (
     time_ticks,
     variants,
 )
-from tcl_lib.runs import Run, gather, load_run
+from tcl_lib.runs import Run, gather, load_run, one_setting
 from tcl_lib.utils.checks import checked, one_of
 
 SIMILARITY_LABELS = {
@@ -63,6 +63,7 @@ def similarity(
     checked("relation", relation, one_of(SIMILARITY_LABELS[measure]))
     samples = SIMILARITY_LABELS[measure][relation]
     measure = SHOWN[measure]
+    one_setting(table)
     rows = table[(table["measure"] == measure) & (table["relation"] == relation)]
     found = variants(rows)
     figure, axes = page.panels(len(found), sharex=True, sharey=True)

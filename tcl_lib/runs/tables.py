@@ -11,7 +11,7 @@ import pandas as pd
 
 from tcl_lib.config import RunConfig
 from tcl_lib.runs.contents import Result
-from tcl_lib.runs.layout import FILES
+from tcl_lib.runs.layout import CONFIG, FILES
 from tcl_lib.runs.run import Run, load_run
 from tcl_lib.utils import paths
 from tcl_lib.utils.checks import checked
@@ -28,9 +28,11 @@ def load_runs(root: str | Path | None = None) -> pd.DataFrame:
     """Return the table of the finished runs in a folder, runs/ by default; see `table`.
 
     An unfinished or damaged run is skipped with a warning that names it. A relative root starts here or at
-    `utils.paths.home`. Raises FileNotFoundError where there is no such folder.
+    `utils.paths.home`. Raises FileNotFoundError where there is no such folder, ValueError for that of a run.
     """
     root = paths.existing(paths.absolute("runs") if root is None else root, "a folder of runs")
+    if (root / CONFIG).exists():
+        raise ValueError(f"{root}: is a run, not a folder of runs; read it with load_run")
     rows = []
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
         try:

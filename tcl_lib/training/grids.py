@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -92,18 +93,21 @@ def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -
             `submit(function, *arguments)` returns futures with `done()` and `result()`, as those of
             `schedulers.Scheduler.executor`. What fails there is tried once more, after all others.
 
-    A run that fails is named in a warning and does not stop the others. Raises RuntimeError where none is
-    finished.
+    A run that fails is named in a warning and does not stop the others. Raises ValueError for an empty grid,
+    RuntimeError where none is finished.
     """
     run_data.forget_data()
-    rows: dict[str, pd.DataFrame] = {}
+    configs = list({config.run_path: config for config in configs}.values())  # each run once
+    if not configs:
+        raise ValueError("no runs: the grid is empty")
+    rows: dict[Path, pd.DataFrame] = {}
     failed: list[str] = []
     for number, (config, result) in enumerate(_results(configs, executor), start=1):
         place = f"{number:{len(str(len(configs)))}}/{len(configs)}  {config.name} ({config.variant})"
         try:
             how = result()
             run = runs.load_run(config.run_path)
-            rows[config.name] = runs.table([run])
+            rows[config.run_path] = runs.table([run])
             first, last = run.result["test_accuracy_t1"], run.result["test_accuracy"]
         except Exception as error:  # whatever goes wrong in one run, train the others
             failed.append(f"{type(error).__name__}: {_last_lines(error)}")
@@ -114,7 +118,8 @@ def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -
         raise RuntimeError(f"none of the {len(configs)} runs is finished; the first failed with {failed[0]}")
     if failed:
         warnings.warn(f"{len(failed)} of {len(configs)} runs failed and are not in the table", stacklevel=2)
-    return pd.concat([rows[config.name] for config in configs if config.name in rows], ignore_index=True)
+    paths = [config.run_path for config in configs]
+    return pd.concat([rows[path] for path in paths if path in rows], ignore_index=True)
 
 
 def _last_lines(error: Exception) -> str:

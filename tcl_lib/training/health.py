@@ -55,7 +55,8 @@ def warn_of_chance(accuracy: float, labels: Tensor, config: RunConfig) -> None:
     """Warn of a validation accuracy (in percent) that guessing the largest class reaches, too."""
     share = labels.bincount().max().item() / len(labels)
     noise = 2 * math.sqrt(share * (1 - share) / len(labels))
-    if accuracy <= 100 * (share + noise):
+    guessed = share + noise if share + noise < 1 else share  # few samples cannot tell more
+    if accuracy <= 100 * guessed:
         warnings.warn(
             f"the network learned nothing: its validation accuracy of {accuracy:.1f} % is that of guessing."
             f" Try another lr ({config.lr}), more epochs ({config.epochs}) or more data",

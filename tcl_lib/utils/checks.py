@@ -123,7 +123,8 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
     try:
         # pydantic takes True for the 1 of a Literal; `...` fits no annotation
         refused = isinstance(value, bool) and bool not in (annotation, *get_args(annotation))
-        return _adapter(annotation).validate_python(... if refused else value)
+        value = _adapter(annotation).validate_python(... if refused else value)
+        return value + 0.0 if isinstance(value, float) else value  # -0.0 is 0.0
     except ValidationError as error:
         raise ValueError(f"{name}={value!r}: {_allowed(error, annotation)}{_hint(name, value)}") from None
 

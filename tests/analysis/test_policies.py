@@ -10,7 +10,7 @@ import torch
 from conftest import write_run
 from test_stepwise import network
 
-from tcl_lib import StepwiseNetwork, load_data, load_run
+from tcl_lib import StepwiseNetwork, load_data, load_run, train
 from tcl_lib.analysis import anytime, frontier, policies, stop_when_sure
 from tcl_lib.runs import contents, layout, life
 
@@ -142,13 +142,15 @@ def test_a_run_stores_the_logits_of_validation_and_test_samples(trained):
     assert 100 * right.mean() == pytest.approx(last, abs=0.6)
 
 
-def test_logits_of_computes_what_was_not_kept(trained):
-    kept = trained.logits
-    (trained.path / layout.LOGITS).unlink()
-    again = policies.logits_of(load_run(trained.path))
-    assert again.keys() == kept.keys()
-    for name, array in again.items():
-        assert array == pytest.approx(kept[name], abs=1e-2)
+def test_logits_of_computes_what_was_not_kept(trained, tiny):
+    of_bf16 = train(tiny(precision="bf16-mixed", compile="off"), verbose=False)
+    for run in (trained, of_bf16):
+        kept = run.logits
+        (run.path / layout.LOGITS).unlink()
+        again = policies.logits_of(load_run(run.path))
+        assert again.keys() == kept.keys()
+        for name, array in again.items():
+            assert array == pytest.approx(kept[name], abs=1e-5)
     with pytest.raises(FileNotFoundError, match=r"logits were not kept$"):  # many runs would take minutes
         policies.frontiers(load_run(trained.path))
     (trained.path / layout.CHECKPOINT).unlink()
@@ -189,6 +191,7 @@ def test_stop_when_sure_computes_only_the_samples_that_are_left():
 @pytest.mark.parametrize(
     ("options", "error"),
     [
+        ({"network": network()}, "network: must be a StepwiseNetwork, got a SpikingNetwork"),
         ({"policy": "oracle"}, "policy='oracle': must be 'confidence', 'entropy', 'gap' or 'agreement'"),
         ({"threshold": math.nan}, "threshold=nan: must be"),
         ({"time_steps": 0}, "time_steps=0: must be a whole number >= 1"),
@@ -197,9 +200,9 @@ def test_stop_when_sure_computes_only_the_samples_that_are_left():
     ],
 )
 def test_stop_when_sure_refuses(options, error):
-    defaults = {"inputs": torch.zeros(3, 2, 8, 8), "threshold": 0.9}
+    defaults = {"network": StepwiseNetwork(network()), "inputs": torch.zeros(3, 2, 8, 8), "threshold": 0.9}
     with pytest.raises(ValueError, match=f"^{re.escape(error)}"):
-        stop_when_sure(StepwiseNetwork(network()), **defaults | options)
+        stop_when_sure(**defaults | options)
 
 
 def test_frontier_refuses_fewer_than_two_points(run_of):

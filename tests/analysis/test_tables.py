@@ -60,6 +60,11 @@ def test_results_table_of_one_step_names_it_first_and_last():
     assert columns == ["loss", "seeds", "t = T = 1 (%)", "to CE at t = T = 1 (points)"]
 
 
+def test_recalibration_table_prints_no_negative_zero():
+    (row,) = tables.recalibration_table(STALE[:1].assign(share=-1e-13)).to_dict("records")
+    assert row["share (%)"] == "0"
+
+
 def test_recalibration_table_prints_every_number():
     assert tables.recalibration_table(STALE).to_dict("records") == [
         {

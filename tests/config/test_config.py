@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import json
+import math
 import pydoc
 import re
 import typing
@@ -510,3 +511,10 @@ def test_variables_of_the_reader_s_own_are_no_parameters():
 def test_a_missing_parameter_is_named():
     with pytest.raises(ValueError, match="parameter dataset is missing"):
         RunConfig.from_notebook({"In": [""]})
+
+
+@pytest.mark.parametrize("name", ["decay", "weight_decay"])
+def test_negative_zero_is_zero(name):
+    zero, negative = RunConfig(**{name: 0.0}), RunConfig(**{name: -0.0})
+    assert (negative.name, negative.setting) == (zero.name, zero.setting)
+    assert math.copysign(1, getattr(negative, name)) == 1

@@ -348,6 +348,14 @@ def test_similarity_is_on_one_colour_scale(measure):
     assert drawn(figure)
 
 
+def test_similarity_of_several_settings_is_refused():
+    table = similarities()
+    shorter = table.query("time_step < time_step.max() and other_step < other_step.max()")
+    mixed = pd.concat([table, shorter.assign(setting="digits, convnet, T = 2", variant="ETC")])
+    with pytest.raises(ValueError, match="runs of 2 settings"):
+        figures.similarity.draw([mixed])
+
+
 def test_similarity_shows_the_debiased_cka():
     figure = figures.similarity.draw([similarities()], measure="cka")
     assert figure.axes[-1].get_xlabel() == "debiased linear CKA: all samples"

@@ -68,6 +68,12 @@ def test_without_its_checkpoint_a_run_has_no_model(finished):
         run.model()
 
 
+def test_load_runs_of_the_folder_of_a_run_names_load_run(finished):
+    path = finished().run_path
+    with pytest.raises(ValueError, match=f"^{path}: is a run, not a folder of runs; read it with load_run$"):
+        load_runs(path)
+
+
 def test_runs_become_a_table(finished):
     configs = [finished(loss=loss, seed=seed) for loss in ("ce", "tcl") for seed in (0, 1)]
     table = load_runs(configs[0].run_path.parent)

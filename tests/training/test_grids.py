@@ -1,5 +1,6 @@
 """Grids of runs: which runs they are, and that one that fails stops no other."""
 
+import dataclasses
 import logging
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -142,6 +143,18 @@ def test_where_all_fail_the_grid_does(small, tmp_path):
     ):
         train_grid(configs)
     assert not list(configs[0].run_path.parent.glob("*"))
+
+
+def test_train_grid_has_a_row_for_each_folder_and_none_twice(small, tmp_path):
+    (one,) = grid(**small)
+    other = dataclasses.replace(one, runs_dir=str(tmp_path / "others"))
+    table = train_grid([one, other, one])
+    assert table["path"].tolist() == [str(one.run_path), str(other.run_path)]
+
+
+def test_train_grid_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no runs: the grid is empty"):
+        train_grid([])
 
 
 def test_train_grid_names_a_fork_that_would_wait_for_ever(small):

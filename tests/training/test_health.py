@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from tcl_lib.training.health import memory_errors
+from tcl_lib import RunConfig
+from tcl_lib.training.health import memory_errors, warn_of_chance
 
 OUT_OF_MEMORY = """
 import resource
@@ -49,3 +50,20 @@ def test_only_memory_errors_are_named(tiny, error, named):
         raise error
     expected = "out of memory with batch_size=32 and time_steps=2 (convnet, micro_batches=1): lower"
     assert str(caught.value).startswith(expected if named else "shapes")
+
+
+@pytest.mark.parametrize(
+    ("labels", "accuracy", "warned"),
+    [
+        (100 * [0] + 100 * [1], 50.0, True),
+        (100 * [0] + 100 * [1], 57.0, True),  # within two standard errors
+        (100 * [0] + 100 * [1], 58.0, False),
+        ([0, 1], 100.0, False),  # of two samples, guessing gets both in every fourth case
+        ([0, 1], 50.0, True),
+        (9 * [0] + [1], 100.0, False),
+        (9 * [0] + [1], 90.0, True),
+    ],
+)
+def test_an_accuracy_of_guessing_is_warned_of(recwarn, labels, accuracy, warned):
+    warn_of_chance(accuracy, torch.tensor(labels), RunConfig())
+    assert len(recwarn) == warned
