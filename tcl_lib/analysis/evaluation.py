@@ -73,9 +73,9 @@ def evaluate(
 def stored_logits(validation: Tensor, test: Tensor, data: Data) -> dict[str, np.ndarray]:
     """Return logits [T, N, K] of the validation and test samples in the form of `Run.logits`."""
     return {
-        "validation": validation.half().numpy(),
+        "validation": validation.numpy(),
         "validation_labels": data.validation.labels.numpy(),
-        "test": test.half().numpy(),
+        "test": test.numpy(),
         "test_labels": data.test.labels.numpy(),
     }
 

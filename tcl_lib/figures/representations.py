@@ -159,7 +159,11 @@ def _points(table: pd.DataFrame) -> pd.DataFrame:
         def points(run: Run) -> pd.DataFrame:
             return started[str(run.path)].result()
 
-        return gather(table, points)
+        found = gather(table, points)
+    reasons = (future.exception() for future in started.values())
+    if found.empty and (reason := next((e for e in reasons if isinstance(e, ValueError)), None)):
+        raise NothingToDraw(str(reason))
+    return found
 
 
 def _points_of(path: str) -> pd.DataFrame:

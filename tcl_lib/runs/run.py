@@ -74,7 +74,7 @@ class Run:
 
     @cached_property
     def logits(self) -> dict[str, np.ndarray]:
-        """Of every step: validation and test float16 [T, N, K], validation_labels and test_labels [N].
+        """Of every step: validation and test float32 [T, N, K], validation_labels and test_labels [N].
 
         Raises FileNotFoundError where they were not kept, ValueError where they are damaged.
         """

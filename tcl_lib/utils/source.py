@@ -41,10 +41,8 @@ def _file(thing: Any) -> str | None:
 
 def _code(function: FunctionType) -> str:
     """Return the SHA-256 of a function's file, or the source of one of a cell."""
-    if file := _file(function):
-        return of_file(file)
     try:
-        return inspect.getsource(function)
+        return of_file(file) if (file := _file(function)) else inspect.getsource(function)
     except (OSError, TypeError):
         raise ValueError(
             f"{function.__name__}: its source cannot be read; define it in a file or in a notebook's cell"

@@ -5,6 +5,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 import torch
@@ -451,6 +452,15 @@ tcl_lib.register_backbone("of_a_cell", of_a_cell)
 def test_register_loss_refuses_a_cell_that_reads_a_tensor():
     with pytest.raises(ValueError, match="mine: reads scale, a Tensor; define it in a file"):
         run_cell("import torch\n" + CELL.format(scale="torch.ones(1)", factor=1, power=1))
+
+
+def test_register_loss_refuses_a_function_whose_file_cannot_be_read(own_names, monkeypatch):
+    typed = ModuleType("typed")  # as `python - < FILE` has it
+    typed.__file__ = "<stdin>"
+    monkeypatch.setitem(sys.modules, "typed", typed)
+    exec("def mine(logits): return logits.var()", typed.__dict__)
+    with pytest.raises(ValueError, match="mine: its source cannot be read"):
+        tcl_lib.register_loss("own", label="Own", temporal_term=typed.mine)
 
 
 PLUGIN = """

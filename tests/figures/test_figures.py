@@ -19,8 +19,9 @@ from tcl_lib import figures, load_run, runs
 from tcl_lib.analysis.similarity import temporal_similarity
 from tcl_lib.analysis.tsne import tsne
 from tcl_lib.config import registry
+from tcl_lib.figures.drawing import NothingToDraw
 from tcl_lib.figures.hover import overlay
-from tcl_lib.runs import layout
+from tcl_lib.runs import layout, life
 from tcl_lib.utils.paths import CHECKOUT as REPOSITORY
 
 REFERENCE = REPOSITORY / "runs" / "reference"
@@ -494,6 +495,16 @@ def test_t_sne_repeats_itself_and_keeps_neighbours():
 def test_features_of_a_silent_network_are_named():
     with pytest.raises(ValueError, match="all features are equal"):
         tsne(np.zeros((2, 30, 8)), np.arange(30) % 3, np.arange(30))
+
+
+def test_the_figure_of_a_silent_network_says_why_there_is_none(trained):
+    arrays = trained.features
+    arrays["features"][:] = 0
+    layout.write_arrays(trained.path / layout.FEATURES, arrays)
+    life.finish(trained.path, trained.result)
+    with pytest.warns(UserWarning, match="all features are equal"), pytest.raises(NothingToDraw) as caught:
+        figures.tsne(load_run(trained.path))
+    assert str(caught.value).startswith(f"{trained.path}: all features are equal, as in a silent network")
 
 
 def test_of_many_classes_and_steps_ten_are_shown():
