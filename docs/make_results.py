@@ -193,7 +193,7 @@ TABLES: dict[str, Callable[[Rows], pd.DataFrame]] = {
     **{f"results on {data}": partial(results, data) for data in DATA},
     "every step on Fashion-MNIST": partial(steps, "Fashion-MNIST"),
     "longer on CIFAR-10 (JPEG)": longer,
-    # "other T on CIFAR-10 (JPEG)": other_t,
+    "other T on CIFAR-10 (JPEG)": other_t,
     "own rate on CIFAR-10 (JPEG)": own_rate,
     "tuning": tuning,
     "batch norm": stale,
