@@ -68,7 +68,7 @@ def differences(
     """
     variants = [loss.label for loss in LOSSES.values()] if variants is None else variants
     rows = []
-    for setting in settings(table).values():
+    for setting in settings(table).values() if len(table) else ():
         if not {baseline} < {*setting["variant"]} & {baseline, *variants}:
             continue
         titles = dict(zip(("data", "setting"), titled_setting(setting), strict=True))

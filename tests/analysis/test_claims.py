@@ -154,8 +154,9 @@ def test_brief_says_ahead_or_behind_only_where_the_interval_excludes_zero(tmp_pa
 
 
 def test_show_says_in_one_line_that_there_are_no_such_runs(table, capsys):
-    claims.show(table, claims.accuracy, "STCL", ["ETC", "TSD"])
-    assert capsys.readouterr().out == "no runs of STCL and ETC or TSD in one setting\n"
+    for found in (table, table[:0]):
+        claims.show(found, claims.accuracy, "STCL", ["ETC", "TSD"])
+        assert capsys.readouterr().out == "no runs of STCL and ETC or TSD in one setting\n"
 
 
 def test_similarity_and_price_read_a_run(trained):
