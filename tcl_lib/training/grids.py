@@ -97,7 +97,7 @@ def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -
     RuntimeError where none is finished.
     """
     run_data.forget_data()
-    configs = list({config.run_path: config for config in configs}.values())  # each run once
+    configs = [config for number, config in enumerate(configs) if config not in configs[:number]]
     if not configs:
         raise ValueError("no runs: the grid is empty")
     rows: dict[Path, pd.DataFrame] = {}
@@ -118,7 +118,7 @@ def train_grid(configs: Sequence[RunConfig], executor: Executor | None = None) -
         raise RuntimeError(f"none of the {len(configs)} runs is finished; the first failed with {failed[0]}")
     if failed:
         warnings.warn(f"{len(failed)} of {len(configs)} runs failed and are not in the table", stacklevel=2)
-    paths = [config.run_path for config in configs]
+    paths = dict.fromkeys(config.run_path for config in configs)
     return pd.concat([rows[path] for path in paths if path in rows], ignore_index=True)
 
 

@@ -152,6 +152,16 @@ def test_train_grid_has_a_row_for_each_folder_and_none_twice(small, tmp_path):
     assert table["path"].tolist() == [str(one.run_path), str(other.run_path)]
 
 
+def test_train_grid_names_a_run_whose_folder_is_another_runs(small):
+    (one,) = grid(**small)
+    config = dataclasses.replace(one, run_name="mine")
+    with pytest.warns(
+        UserWarning, match=r"^2/2  mine .*: failed, ValueError: .*: holds a run with other par"
+    ):
+        table = train_grid([config, dataclasses.replace(config, seed=1)])
+    assert table["seed"].tolist() == [0]
+
+
 def test_train_grid_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no runs: the grid is empty"):
         train_grid([])
