@@ -1,7 +1,7 @@
 """What a claim of the study rests on: paired differences between losses in every setting."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -135,17 +135,15 @@ def claim(
     return Printed(pd.DataFrame(rows.values()), " ".join([caption, *sorted(remarks)]))
 
 
-def brief(table: pd.DataFrame, comparisons: Iterable[tuple[str, str]]) -> str:
-    """Return in words how the accuracies of variants differ at t = 1 and T, as Markdown.
+def brief(table: pd.DataFrame, variants: Sequence[str], baselines: Sequence[str]) -> str:
+    """Return in words how the accuracies of variants differ from those of baselines at t = 1 and T.
 
-    Args:
-        table: of runs.
-        comparisons: of a variant with a baseline, each. A setting without both has no such line.
+    It is Markdown: a list for each setting, without the pairs that the setting lacks.
     """
     lines: dict[str, list[str]] = {}
-    for variant, baseline in comparisons:
-        found = differences(table, accuracy, baseline, [variant])
-        for (data, setting), rows in found.groupby(["data", "setting"], sort=False):
+    for baseline in baselines:
+        found = differences(table, accuracy, baseline, variants)
+        for (data, setting, variant), rows in found.groupby(["data", "setting", "variant"], sort=False):
             ends = rows[rows["quantity"].isin(["t = 1", "t = T"])]
             words = "; ".join(f"at {row.quantity} {_in_words(row)}" for row in ends.itertuples())
             said = lines.setdefault(f"**{data}**, {setting}", [""])

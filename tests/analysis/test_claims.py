@@ -139,18 +139,18 @@ def test_brief_says_ahead_or_behind_only_where_the_interval_excludes_zero(tmp_pa
         for seed, values in enumerate(accuracies):
             config = RunConfig(loss=loss, seed=seed, time_steps=2, runs_dir=str(tmp_path))
             write_run(config, tables={layout.ACCURACY: {"time_step": [1, 2], "cumulative": values}})
-    ahead, behind = claims.brief(load_runs(tmp_path), [("TCL", "CE"), ("CE", "TCL")]).splitlines()[2:]
+    ahead, behind = claims.brief(load_runs(tmp_path), ["TCL", "CE"], ["CE", "TCL"]).splitlines()[2:]
     assert ahead == (
         "- TCL against CE, n = 2: at t = 1 **ahead**, +8.50 [+2.15, +14.85];"
         " at t = T no difference shown, +0.00 [+0.00, +0.00]"
     )
     assert behind.startswith("- CE against TCL, n = 2: at t = 1 **behind**, −8.50 [−14.85, −2.15];")
-    heading, _, one_seed = claims.brief(load_runs(tmp_path), [("ETC", "CE")]).splitlines()
+    heading, _, one_seed = claims.brief(load_runs(tmp_path), ["ETC"], ["CE"]).splitlines()
     assert heading.startswith("**Digits**, convnet, T = 2, ")
     assert one_seed.endswith(
         "n = 1: at t = 1 no difference shown, −10.00; at t = T no difference shown, +10.00"
     )
-    assert claims.brief(load_runs(tmp_path), [("TSD", "CE"), ("CE", "STCL")]) == ""
+    assert claims.brief(load_runs(tmp_path), ["TSD", "CE"], ["CE", "STCL"]) == ""
 
 
 def test_show_says_in_one_line_that_there_are_no_such_runs(table, capsys):
